@@ -1,0 +1,149 @@
+"""Every error that crosses a room's edge.
+
+    MillraceError
+    ├── Rejected              what the caller sent; the same request fails again
+    │   ├── BadRequest · BadPath · IncompleteBody · StalledBody · TooLarge · UnsupportedType
+    │   ├── DigestMismatch · TooManyPixels · TooManyFrames · BadImage · IdempotencyConflict
+    │   └── InvalidRange
+    ├── NotFound              the name means nothing here
+    ├── AlreadyExists         create-only, and something else is there
+    ├── Corrupt               stored or staged bytes are not the ones that were promised
+    ├── Superseded            a lease, fence or reservation is no longer ours: begin again from the truth
+    ├── Unavailable           a dependency cannot answer now; the work waits and nothing is counted against it
+    │   ├── DatabaseUnavailable · BrokerUnavailable · StoreUnavailable
+    │   ├── Forbidden         a store refuses our credentials: an operator can mend it, the upload is innocent
+    │   ├── StagingFull       this host's staging is over its high-water mark
+    │   ├── Busy              a bounded resource of this process is taken
+    │   └── AskStagingHost    only the host that accepted the upload knows it so far
+    └── Misconfigured         settings that cannot work; the process must not start
+
+`code` is the stable word used in problem documents, failure rows and logs. `retryable` says whether the same call can
+succeed later without anybody changing the input.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MillraceError(Exception):
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Rejected(MillraceError):
+    code = "rejected"
+
+
+class BadRequest(Rejected):
+    code = "bad-request"
+
+
+class BadPath(Rejected):
+    code = "bad-path"
+
+
+class IncompleteBody(Rejected):
+    code = "incomplete-body"
+    retryable = True
+
+
+class StalledBody(Rejected):
+    code = "stalled-body"
+    retryable = True
+
+
+class TooLarge(Rejected):
+    code = "too-large"
+
+
+class UnsupportedType(Rejected):
+    code = "unsupported-type"
+
+
+class DigestMismatch(Rejected):
+    code = "digest-mismatch"
+
+
+class TooManyPixels(Rejected):
+    code = "too-many-pixels"
+
+
+class TooManyFrames(Rejected):
+    code = "too-many-frames"
+
+
+class BadImage(Rejected):
+    code = "bad-image"
+
+
+class IdempotencyConflict(Rejected):
+    code = "idempotency-conflict"
+
+
+class InvalidRange(Rejected):
+    code = "invalid-range"
+
+
+class NotFound(MillraceError):
+    code = "not-found"
+
+
+class AlreadyExists(MillraceError):
+    code = "already-exists"
+
+
+class Corrupt(MillraceError):
+    code = "corrupt"
+
+
+class Superseded(MillraceError):
+    code = "superseded"
+    retryable = True
+
+
+class Unavailable(MillraceError):
+    """`retry_after` is in seconds: when asking again is sensible."""
+
+    code = "unavailable"
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after: int = 5) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database-unavailable"
+
+
+class BrokerUnavailable(Unavailable):
+    code = "broker-unavailable"
+
+
+class StoreUnavailable(Unavailable):
+    code = "store-unavailable"
+
+
+class Forbidden(Unavailable):
+    code = "store-forbidden"
+
+
+class StagingFull(Unavailable):
+    code = "staging-full"
+
+
+class Busy(Unavailable):
+    code = "busy"
+
+
+class AskStagingHost(Unavailable):
+    code = "ask-staging-host"
+
+
+class Misconfigured(MillraceError):
+    code = "misconfigured"
