@@ -1,0 +1,48 @@
+"""A look at the broker from outside Celery: is it there, and how long is a queue."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from core.errors import BrokerUnavailable
+
+
+class Broker:
+    """Connects on first use, waits at most `seconds` for each answer, never retries: those who ask have other work."""
+
+    def __init__(self, url: SecretStr, *, key_prefix: str, seconds: float) -> None:
+        self._prefix = key_prefix
+        self._redis = Redis.from_url(
+            url.get_secret_value(),
+            socket_timeout=seconds,
+            socket_connect_timeout=seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def ping(self) -> None:
+        """
+        Raises:
+            BrokerUnavailable: it is away, hangs, or refuses.
+        """
+        try:
+            self._redis.ping()
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"Redis does not answer: {type(error).__name__}") from None
+
+    def depth(self, queue: str) -> int:
+        """How many messages wait in a queue of Celery's.
+
+        Raises:
+            BrokerUnavailable: as `ping`.
+        """
+        try:
+            return int(self._redis.llen(self._prefix + queue))
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"Redis does not answer: {type(error).__name__}") from None
+
+    def close(self) -> None:
+        self._redis.close()

@@ -1,0 +1,180 @@
+"""Variants of one source blob: leased, rendered from one decode, stored, and marked ready in one transaction.
+
+Nothing rests on this process being alone: every write carries its lease's fence, every object its own generation. What
+a stale holder made is garbage that names itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from core.errors import MillraceError, NotFound, StoreUnavailable, Superseded, Unavailable
+from core.failpoints import failpoint
+from core.model import BlobFacts, FailureReason, LeasedVariant, Replica
+from imaging.recipe import Recipe
+from imaging.render import Rendered, render
+from pipeline import alone
+from pipeline.backoff import backoff
+from pipeline.place import place
+from pipeline.renewal import Renewal
+from pipeline.services import Services
+from pipeline.watchdog import time_limit
+
+log = logging.getLogger(__name__)
+
+RESTARTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    leased: LeasedVariant
+    blob: BlobFacts
+    path: Path
+
+
+def derive(services: Services, source: bytes) -> bool:
+    """Render what is due of `source`. True: something was, so there may be more."""
+    lease = timedelta(seconds=services.settings.work.lease_seconds)
+    leased = services.metadata.variants.lease(source, lease)
+    if leased:
+        failpoint("derive.after-lease", source.hex())
+        work(services, leased)
+    return bool(leased)
+
+
+def work(services: Services, leased: Sequence[LeasedVariant], *, local: BinaryIO | None = None) -> None:
+    """Render leased variants of one source, from `local` when the bytes are at hand. Settles every one of them: ready,
+    failed, or due again; it raises only when the process is told to go."""
+    if len(leased) == 1 and leased[0].unfinished > services.settings.work.max_unfinished:
+        _work_alone(services, leased[0])
+        return
+    with Renewal(services, leased) as renewal:
+        _settle(services, leased, local, renewal)
+
+
+def work_leased(services: Services, leased: LeasedVariant) -> None:
+    """The child's part of a run alone: the parent renews the lease."""
+    _settle(services, [leased], None, None)
+
+
+def _settle(
+    services: Services, leased: Sequence[LeasedVariant], local: BinaryIO | None, renewal: Renewal | None
+) -> None:
+    try:
+        _render_and_finish(services, leased, local)
+    except Superseded:
+        log.warning("a lease was lost while rendering", extra={"source": leased[0].source.hex()})
+    except Unavailable as error:
+        reason = FailureReason(error.code, error.detail)
+        _give_back(services, leased, delay=_delay(services, leased), reason=reason)
+    except MillraceError as error:
+        _fail(services, leased, FailureReason(error.code, error.detail))
+    except Exception as error:
+        log.exception("rendering failed unexpectedly", extra={"source": leased[0].source.hex()})
+        _fail(services, leased, FailureReason("internal", f"{type(error).__name__}: {error}"))
+    except BaseException:  # the process is told to go
+        _give_back(services, leased, delay=timedelta(0))
+        raise
+
+
+def _render_and_finish(services: Services, leased: Sequence[LeasedVariant], local: BinaryIO | None) -> None:
+    scratch = services.settings.cache_path / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as directory, _source(services, leased[0].source, local) as body:
+        size = body.seek(0, 2)
+        with time_limit(alone.limit(services.settings, size)):
+            outputs = _render(services, leased, body, size, Path(directory))
+        if outputs:
+            _finish(services, outputs)
+
+
+def _render(
+    services: Services, leased: Sequence[LeasedVariant], body: BinaryIO, size: int, directory: Path
+) -> list[Output]:
+    recipes = [Recipe.from_canonical(one.recipe) for one in leased]
+    outputs = []
+    for result in render(body.fileno(), size, recipes, directory):
+        one = leased[result.index]
+        if isinstance(result, Rendered):
+            outputs.append(Output(one, BlobFacts(result.sha256, result.size, result.media_type), result.path))
+        else:
+            # The picture is what it is: asking again cannot help, and the others must not wait for it.
+            reason = FailureReason(result.error.code, result.error.detail)
+            services.metadata.variants.failed([one], reason, final=True, delay=timedelta(0))
+        failpoint("derive.after-render", str(one.id))
+    return outputs
+
+
+def _finish(services: Services, outputs: Sequence[Output]) -> None:
+    store = services.default_store
+    grace = timedelta(seconds=services.settings.work.gc_grace_seconds)
+    for _ in range(RESTARTS):
+        distinct = list({output.blob.sha256: output.blob for output in outputs}.values())
+        reserved = services.metadata.blobs.reserve(distinct, store.name, grace)
+        failpoint("derive.after-reserve", str(outputs[0].leased.id))
+        paths = {output.blob.sha256: output.path for output in outputs}
+        replicas: dict[bytes, Replica] = {}
+        for reservation in reserved:
+            sha256 = reservation.replica.blob.sha256
+            with paths[sha256].open("rb") as file:
+                replicas[sha256] = place(services, store, reservation, file)
+        failpoint("derive.after-put", str(outputs[0].leased.id))
+        try:
+            done = [(output.leased, replicas[output.blob.sha256]) for output in outputs]
+            finished = services.metadata.variants.finish(done)
+        except Superseded:
+            continue
+        failpoint("derive.after-finish", str(outputs[0].leased.id))
+        log.info("variants ready", extra={"source": outputs[0].leased.source.hex(), "ready": finished})
+        return
+    raise StoreUnavailable("the reservation was lost to garbage collection several times in a row")
+
+
+def _source(services: Services, source: bytes, local: BinaryIO | None) -> AbstractContextManager[BinaryIO]:
+    if local is not None:
+        return nullcontext(local)
+    for replica in services.metadata.blobs.replicas(source):
+        if replica.store in services.stores:
+            blob = replica.blob
+            return services.copies.open(services.stores[replica.store], replica.key, size=blob.size, sha256=blob.sha256)
+    raise NotFound("no configured store holds the original")
+
+
+def _work_alone(services: Services, leased: LeasedVariant) -> None:
+    log.warning("rendering runs alone", extra={"variant": str(leased.id), "unfinished": leased.unfinished})
+    size = max((replica.blob.size for replica in services.metadata.blobs.replicas(leased.source)), default=0)
+    with Renewal(services, [leased]):
+        verdict = alone.run(services.settings, ["derive", str(leased.id)], size=size, text=alone.leased_to_json(leased))
+    if verdict is not None:
+        _conclude(services, leased, verdict, final=True)
+
+
+def _fail(services: Services, leased: Sequence[LeasedVariant], reason: FailureReason) -> None:
+    """An error of the variant itself: tried again, one by one, until the attempts are used up."""
+    for one in leased:
+        final = one.attempts >= services.settings.work.variant_attempts
+        _conclude(services, one, reason, final=final)
+
+
+def _conclude(services: Services, leased: LeasedVariant, reason: FailureReason, *, final: bool) -> None:
+    delay = timedelta(0) if final else backoff(services.settings, leased.attempts)
+    with suppress(Unavailable):  # the lease ends by itself, and the next holder comes to the same
+        services.metadata.variants.failed([leased], reason, final=final, delay=delay)
+
+
+def _give_back(
+    services: Services, leased: Sequence[LeasedVariant], *, delay: timedelta, reason: FailureReason | None = None
+) -> None:
+    with suppress(Unavailable):
+        services.metadata.variants.give_back(leased, delay=delay, reason=reason)
+
+
+def _delay(services: Services, leased: Sequence[LeasedVariant]) -> timedelta:
+    return backoff(services.settings, max(one.attempts for one in leased))

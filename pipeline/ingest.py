@@ -1,0 +1,167 @@
+"""One staged entry becomes a stored and recorded asset.
+
+Order: bytes into the store, then the rows that name them, then the staged copy goes. A crash anywhere leaves at worst
+an object that nothing names yet; the entry is still there and the next run goes the same way. Whoever runs this twice
+for one entry, in whatever interleaving, gets one asset: the replica's generation and the asset id decide in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from enum import Enum
+from uuid import UUID
+
+from core.errors import IdempotencyConflict, MillraceError, Superseded, Unavailable
+from core.failpoints import failpoint
+from core.model import BlobFacts, FailureReason, LeasedVariant, Manifest
+from imaging.probe import count
+from pipeline import alone, derive
+from pipeline.backoff import backoff
+from pipeline.place import place
+from pipeline.services import Services
+from pipeline.watchdog import time_limit
+from storage.claim import Claim
+
+log = logging.getLogger(__name__)
+
+RESTARTS = 5
+"""How often a reservation may be lost to gc within one run before the entry waits."""
+
+
+class Outcome(Enum):
+    GONE = "gone"  # not here any more, or somebody else is at it
+    STORED = "stored"
+    WAITING = "waiting"  # a dependency is away; due again later
+    FAILED = "failed"  # in quarantine, with its reason
+
+
+def ingest(services: Services, upload_id: UUID) -> Outcome:
+    """Work on one staged entry if nobody else does. Never raises for what is wrong with an upload or a dependency."""
+    claim = services.staging.claim(upload_id)
+    if claim is None:
+        return Outcome.GONE
+    with claim:
+        if claim.attempts.unfinished >= services.settings.work.max_unfinished:
+            return _ingest_alone(services, claim)
+        with time_limit(alone.limit(services.settings, claim.manifest.size)):
+            return run(services, claim)
+
+
+def run(services: Services, claim: Claim) -> Outcome:
+    """The attempt itself: counted before the work, settled in an orderly way whatever happens short of a crash."""
+    claim.start()
+    failpoint("ingest.after-start", str(claim.manifest.id))
+    try:
+        leased = _store_and_record(services, claim)
+    except Unavailable as error:
+        delay = backoff(services.settings, claim.attempts.total)
+        claim.refund(delay=delay, reason=FailureReason(error.code, error.detail))
+        log.warning("ingest waits", extra={"upload_id": str(claim.manifest.id), "reason": error.code})
+        return Outcome.WAITING
+    except Superseded as error:
+        claim.refund(delay=timedelta(seconds=1), reason=FailureReason(error.code, error.detail))
+        return Outcome.WAITING
+    except MillraceError as error:
+        return fail(services, claim, FailureReason(error.code, error.detail))
+    except Exception as error:
+        # A fault of ours or of a library: it counts, so that after a few it is looked at alone and then put aside.
+        log.exception("ingest failed unexpectedly", extra={"upload_id": str(claim.manifest.id)})
+        delay = backoff(services.settings, claim.attempts.total)
+        reason = FailureReason("internal", f"{type(error).__name__}: {error}")
+        claim.refund(delay=delay, reason=reason, counted=True)
+        return Outcome.WAITING
+    except BaseException:  # the process is told to go
+        claim.refund(delay=timedelta(0), reason=None)
+        raise
+    log.info("ingest stored", extra={"upload_id": str(claim.manifest.id), "asset_id": str(claim.manifest.asset_id)})
+    if leased:
+        derive.work(services, leased, local=claim.body())
+    return Outcome.STORED
+
+
+def fail(services: Services, claim: Claim, reason: FailureReason) -> Outcome:
+    """Put the entry aside, visibly. The file comes first; the sweep makes up for a row that could not be written."""
+    failpoint("ingest.before-quarantine", str(claim.manifest.id))
+    claim.quarantine(reason)
+    log.error("ingest failed", extra={"upload_id": str(claim.manifest.id), "reason": reason.kind})
+    try:
+        entry = services.staging.look(claim.manifest.id)
+        if entry is not None:
+            services.metadata.failures.put(entry)
+    except Unavailable:
+        log.warning("the failure is not in the database yet", extra={"upload_id": str(claim.manifest.id)})
+    return Outcome.FAILED
+
+
+def _ingest_alone(services: Services, claim: Claim) -> Outcome:
+    """After several starts that never ended: one run in a child. Only what the child does to itself counts."""
+    upload_id = claim.manifest.id
+    log.warning("ingest runs alone", extra={"upload_id": str(upload_id), "unfinished": claim.attempts.unfinished})
+    verdict = alone.run(services.settings, ["ingest", str(upload_id)], size=claim.manifest.size)
+    if services.staging.look(upload_id) is None:
+        return Outcome.STORED
+    if verdict is not None:
+        return fail(services, claim, verdict)
+    entry = services.staging.look(upload_id)
+    return Outcome.FAILED if entry is not None and entry.quarantined else Outcome.WAITING
+
+
+def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVariant]:
+    """Returns the variants that were leased to this process for rendering."""
+    manifest = _with_frames(services, claim)
+    if (manifest.keyed or claim.attempts.total > 1) and _known_before(services, manifest):
+        claim.drop()
+        return ()
+    facts = BlobFacts(manifest.sha256, manifest.size, manifest.image.media_type)
+    wants = services.profiles.eager(manifest.path, manifest.image)
+    work = services.settings.work
+    inline = services.settings.variants.eager == "inline"
+    lease = timedelta(seconds=work.lease_seconds) if inline and wants else None
+    for _ in range(RESTARTS):
+        store = services.default_store
+        grace = timedelta(seconds=work.gc_grace_seconds)
+        [reservation] = services.metadata.blobs.reserve([facts], store.name, grace)
+        failpoint("ingest.after-reserve", str(manifest.id))
+        replica = place(services, store, reservation, claim.body())
+        failpoint("ingest.after-put", str(manifest.id))
+        try:
+            recorded = services.metadata.assets.record(
+                manifest, replica, wants, attempts=claim.attempts.total, lease=lease
+            )
+        except Superseded:
+            continue
+        failpoint("ingest.after-record", str(manifest.id))
+        if recorded.conflict:
+            raise IdempotencyConflict(_conflict(manifest))
+        claim.drop()
+        failpoint("ingest.after-drop", str(manifest.id))
+        if wants and not inline:
+            services.hints.derive(manifest.sha256, interactive=False)
+        return recorded.leased
+    raise Superseded("the reservation was lost to garbage collection several times in a row")
+
+
+def _with_frames(services: Services, claim: Claim) -> Manifest:
+    """The frame count the header probe could not give. Too many frames end the ingest visibly."""
+    manifest = claim.manifest
+    if manifest.image.frames is not None:
+        return manifest
+    body = claim.body()
+    body.seek(0)
+    return replace(manifest, image=count(body, manifest.image, size=manifest.size, limits=services.settings.limits))
+
+
+def _known_before(services: Services, manifest: Manifest) -> bool:
+    known = services.metadata.assets.find(manifest.asset_id)
+    if known is None:
+        return False
+    if known.fingerprint != manifest.fingerprint:
+        raise IdempotencyConflict(_conflict(manifest))
+    return True
+
+
+def _conflict(manifest: Manifest) -> str:
+    return f"the Idempotency-Key of {manifest.path} was used before for other bytes, another path or other metadata"

@@ -1,0 +1,39 @@
+"""Bytes into a store, under a reservation: before any row says that they are there."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from core.errors import AlreadyExists, NotFound
+from core.model import Replica, Reservation
+from pipeline.services import Services
+from storage.interface import ObjectStore
+
+
+def place(services: Services, store: ObjectStore, reservation: Reservation, body: BinaryIO) -> Replica:
+    """Make sure the reserved object is in the store with the right bytes; what is there already is not sent again.
+
+    Returns the replica that holds them: another generation than the reserved one where that was found missing or torn.
+
+    Raises:
+        Corrupt: `body` does not hold the bytes that were reserved.
+    """
+    replica = reservation.replica
+    blob = replica.blob
+    if reservation.healthy:
+        try:
+            found = store.head(replica.key)
+        except NotFound:
+            found = None
+        if found and found.size == blob.size and found.sha256 in (None, blob.sha256):
+            return replica
+        replica = services.metadata.blobs.renew(replica).replica
+    body.seek(0)
+    try:
+        store.put(replica.key, body, size=blob.size, sha256=blob.sha256, media_type=blob.media_type)
+    except AlreadyExists:
+        # Somebody's torn or foreign object holds this key: leave it to gc and take another.
+        replica = services.metadata.blobs.renew(replica).replica
+        body.seek(0)
+        store.put(replica.key, body, size=blob.size, sha256=blob.sha256, media_type=blob.media_type)
+    return replica

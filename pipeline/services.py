@@ -1,0 +1,101 @@
+"""The composition root: what one process needs, built once after fork from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+from uuid import UUID
+
+from core.errors import Misconfigured, StoreUnavailable
+from core.settings import Settings
+from metadata.catalogue import Metadata
+from pipeline.wants import Profiles
+from storage.interface import ObjectStore
+from storage.local_copies import LocalCopies
+from storage.registry import open_stores
+from storage.staging import Staging
+
+
+class Hints(Protocol):
+    """Wake-ups for the workers. Losing or doubling one changes nothing, so none of these ever raises or blocks."""
+
+    def ingest(self, upload_id: UUID) -> None: ...
+
+    def derive(self, source: bytes, *, interactive: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoHints:
+    """For processes that do the work themselves."""
+
+    def ingest(self, upload_id: UUID) -> None: ...
+
+    def derive(self, source: bytes, *, interactive: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    metadata: Metadata
+    stores: Mapping[str, ObjectStore]
+    profiles: Profiles
+    hints: Hints
+
+    @cached_property
+    def staging(self) -> Staging:
+        """This host's staging: opened on first use, because a variants worker may live where there is none."""
+        return Staging.open(self.settings)
+
+    @cached_property
+    def copies(self) -> LocalCopies:
+        return LocalCopies(self.settings.cache_path / "originals", int(self.settings.variants.cache_bytes))
+
+    @property
+    def default_store(self) -> ObjectStore:
+        return self.stores[self.settings.default_store]
+
+    def store(self, name: str) -> ObjectStore:
+        """
+        Raises:
+            StoreUnavailable: the settings of this process do not name it.
+        """
+        try:
+            return self.stores[name]
+        except KeyError:
+            raise StoreUnavailable(f"the settings name no store {name!r}, which holds this object") from None
+
+    def close(self) -> None:
+        self.hints.close()
+        for store in self.stores.values():
+            store.close()
+        self.metadata.close()
+
+
+def build(
+    settings: Settings,
+    hints: Hints | None = None,
+    *,
+    pool_size: int = 4,
+    database_seconds: float = 10,
+) -> Services:
+    """Connects to nothing yet. `database_seconds` is how long a call waits for PostgreSQL.
+
+    Raises:
+        Misconfigured: a store, a profile or a path rule cannot work as written.
+    """
+    if settings.database_url is None:
+        raise Misconfigured(
+            "database_url is not set: set MILLRACE_DATABASE_URL, or use the MILLRACE_HOME of a running stack"
+        )
+    return Services(
+        settings=settings,
+        metadata=Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds),
+        stores=open_stores(settings),
+        profiles=Profiles.parse(settings),
+        hints=hints or NoHints(),
+    )

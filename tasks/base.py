@@ -1,0 +1,67 @@
+"""What every task shares: the services of its process, an orderly end, ids in the log."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+from celery import Task
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+
+from core import logs, settings
+from pipeline.services import Services, build
+from storage import host
+from tasks.celery_app import app
+from tasks.hints import CeleryHints
+
+_services: Services | None = None
+
+
+def services() -> Services:
+    """Built on first use: after the fork, because neither connections nor libvips survive one."""
+    global _services
+    if _services is None:
+        configured = settings.load()
+        hints = CeleryHints(app, host.known(configured))
+        _services = build(configured, hints, pool_size=2)
+    return _services
+
+
+class MillraceTask(Task):  # type: ignore[misc] - celery has no types
+    abstract = True
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        with logs.bound(task_id=self.request.id, task=self.name):
+            return super().__call__(*arguments, **options)
+
+
+def as_upload_id(text: object) -> UUID | None:
+    """A message is input too: what is no id is dropped, not retried."""
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
+
+
+@setup_logging.connect
+def _configure_logging(**_: object) -> None:
+    logs.configure(settings.load())
+
+
+@worker_process_init.connect
+def _orderly_end(**_: object) -> None:
+    """A pool child that is told to go raises SystemExit where it stands, so that the attempt is refunded."""
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+@worker_process_shutdown.connect
+def _close(**_: object) -> None:
+    if _services is not None:
+        _services.close()
