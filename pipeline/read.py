@@ -1,0 +1,115 @@
+"""Looking up assets and their variants, and the bytes behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from core.errors import MillraceError, NotFound, StoreUnavailable, Unavailable
+from core.model import Asset, BlobFacts, Variant, VariantState, WantedVariant
+from imaging.recipe import Parameters, resolve
+from metadata.paths import AssetPath
+from pipeline.services import Services
+from pipeline.waiting import VariantWaits
+from storage.interface import Span
+
+
+class VariantFailed(MillraceError):
+    """The variant was tried as often as settings allow, or its picture cannot be rendered."""
+
+    code = "variant-failed"
+
+
+class NotYet(Unavailable):
+    """The variant is being made."""
+
+    code = "variant-pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks of an asset: the original when `want` is None."""
+
+    asset: Asset
+    want: WantedVariant | None
+
+
+def find(services: Services, path: AssetPath, entry: int | None) -> Asset:
+    """The newest asset of a path, or one entry of it.
+
+    Raises:
+        NotFound: there is none, or no longer.
+    """
+    assets = services.metadata.assets
+    asset = assets.newest(path) if entry is None else assets.entry(path, entry)
+    if asset is None:
+        where = path.text if entry is None else f"{path.text}, entry {entry}"
+        raise NotFound(f"there is no asset at {where}")
+    return asset
+
+
+def understand(services: Services, asset: Asset, query: Mapping[str, str]) -> Wish:
+    """The variant that `profile=` and single parameters (which win) ask for; with neither, the original.
+
+    Raises:
+        BadRequest: an unknown profile or parameter, or a value out of range.
+    """
+    if not query:
+        return Wish(asset, None)
+    own = {name: value for name, value in query.items() if name != "profile"}
+    profile = query.get("profile")
+    parameters = services.profiles.profile(profile) if profile is not None else Parameters.parse({})
+    if own:
+        parameters = parameters.override(Parameters.parse(own))
+    recipe = resolve(parameters, asset.image, services.settings.variants)
+    return Wish(asset, services.profiles.want(recipe, profile if not own else None))
+
+
+def blob(services: Services, waits: VariantWaits, wish: Wish, *, seconds: float) -> BlobFacts:
+    """The bytes a wish means. A variant that is not there is asked for once, however many ask, and waited for.
+
+    Raises:
+        NotYet: it is not there after `seconds`; asking again is right.
+        VariantFailed: it cannot be made.
+    """
+    if wish.want is None:
+        return wish.asset.blob
+    variants = services.metadata.variants
+    variant = variants.find(wish.asset.id, wish.want.recipe_hash)
+    if variant is None:
+        variant = variants.want(wish.asset.id, wish.asset.blob.sha256, wish.want)
+    if variant.state is VariantState.PENDING:
+        services.hints.derive(wish.asset.blob.sha256, interactive=True)
+        if seconds > 0:
+            waits.wait(variant.id, seconds)
+            variant = variants.find(wish.asset.id, wish.want.recipe_hash)
+    return _ready(variant)
+
+
+def _ready(variant: Variant | None) -> BlobFacts:
+    if variant is None:
+        raise NotFound("the asset was deleted meanwhile")
+    if variant.state is VariantState.FAILED:
+        why = f"{variant.failure.kind}: {variant.failure.detail}" if variant.failure else "unknown"
+        raise VariantFailed(f"this variant cannot be made ({why})")
+    if variant.blob is None:
+        raise NotYet("the variant is being made", retry_after=1)
+    return variant.blob
+
+
+def open_blob(services: Services, facts: BlobFacts, span: Span | None) -> AbstractContextManager[BinaryIO]:
+    """The bytes themselves, from the first replica that has them.
+
+    Raises:
+        StoreUnavailable: no store that holds them answers.
+    """
+    problem: MillraceError | None = None
+    for replica in services.metadata.blobs.replicas(facts.sha256):
+        try:
+            return services.store(replica.store).open(replica.key, span)
+        except (NotFound, Unavailable) as error:
+            problem = error
+    detail = problem.detail if problem else "no healthy replica is recorded"
+    raise StoreUnavailable(f"the bytes cannot be read now: {detail}")
