@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -81,7 +81,8 @@ def blob(services: Services, waits: VariantWaits, wish: Wish, *, seconds: float)
     if variant is None:
         variant = variants.want(wish.asset.id, wish.asset.blob.sha256, wish.want)
     if variant.state is VariantState.PENDING:
-        services.hints.derive(wish.asset.blob.sha256, interactive=True)
+        if not waits.waited_for(variant.id):
+            services.hints.derive(wish.asset.blob.sha256, interactive=True)
         if seconds > 0:
             waits.wait(variant.id, seconds)
             variant = variants.find(wish.asset.id, wish.want.recipe_hash)
@@ -99,16 +100,17 @@ def _ready(variant: Variant | None) -> BlobFacts:
     return variant.blob
 
 
-def open_blob(services: Services, facts: BlobFacts, span: Span | None) -> AbstractContextManager[BinaryIO]:
-    """The bytes themselves, from the first replica that has them.
+def open_blob(services: Services, facts: BlobFacts, span: Span | None) -> tuple[BinaryIO, ExitStack]:
+    """The bytes themselves, from the first replica that has them, and what to close when they are sent.
 
     Raises:
         StoreUnavailable: no store that holds them answers.
     """
     problem: MillraceError | None = None
     for replica in services.metadata.blobs.replicas(facts.sha256):
+        stack = ExitStack()
         try:
-            return services.store(replica.store).open(replica.key, span)
+            return stack.enter_context(services.store(replica.store).open(replica.key, span)), stack
         except (NotFound, Unavailable) as error:
             problem = error
     detail = problem.detail if problem else "no healthy replica is recorded"

@@ -39,6 +39,10 @@ class VariantWaits:
             finally:
                 self._leave(variant_id)
 
+    def waited_for(self, variant_id: UUID) -> bool:
+        with self._changed:
+            return variant_id in self._waiting
+
     def _leave(self, variant_id: UUID) -> None:
         self._waiting[variant_id] -= 1
         if not self._waiting[variant_id]:

@@ -1,0 +1,43 @@
+"""`millrace sweep`: this host's sweep, at start and then every `work.sweep_seconds`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+
+import click
+
+from core import logs, settings
+from pipeline.services import build
+from pipeline.sweep import Sweep
+from storage import host
+from tasks.celery_app import app
+from tasks.hints import CeleryHints, IngestQueue
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="One round, then end.")
+def sweep(once: bool) -> None:
+    """Feed this host's staged entries to the workers, and keep its staging tidy."""
+    configured = settings.load()
+    logs.configure(configured)
+    services = build(configured, CeleryHints(app, host.known(configured)), pool_size=2)
+    queue = IngestQueue(app, configured, services.staging.host_id)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    rounds = Sweep(services, queue)
+    log.info("the sweep starts", extra={"host_id": str(services.staging.host_id)})
+    try:
+        while not ended.is_set():
+            started = time.monotonic()
+            rounds.run()
+            if once:
+                return
+            ended.wait(max(0.0, configured.work.sweep_seconds - (time.monotonic() - started)))
+    finally:
+        services.close()
