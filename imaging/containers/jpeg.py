@@ -1,0 +1,49 @@
+"""JPEG: markers up to the first frame header (SOF)."""
+
+from __future__ import annotations
+
+from core.errors import BadImage
+from core.model import ImageFacts
+from core.settings import Limits
+from imaging.containers import exif
+from imaging.header import Header
+
+APP1, SOS, EOI = 0xE1, 0xDA, 0xD9
+STANDALONE = {0x01, *range(0xD0, 0xD8)}
+FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+FILL = b"\xff"
+
+
+def look(header: Header, limits: Limits) -> ImageFacts:
+    orientation = 1
+    at = 2
+    while True:
+        marker, at = _marker(header, at)
+        if marker in STANDALONE:
+            continue
+        if marker in {SOS, EOI}:
+            raise BadImage("the JPEG has no frame header")
+        length = header.number(at, 2)
+        if length < 2:
+            raise BadImage("the JPEG has a segment of impossible length")
+        if marker in FRAME_HEADERS:
+            return _facts(header, at, orientation)
+        if marker == APP1 and orientation == 1 and length >= 8 and header.read(at + 2, 6) == b"Exif\0\0":
+            orientation = exif.orientation(header.read(at + 2, length - 2))
+        at += length
+
+
+def _marker(header: Header, at: int) -> tuple[int, int]:
+    """The marker at `at` and where its segment begins."""
+    if header.read(at, 1) != FILL:
+        raise BadImage("the JPEG has something else where a marker belongs")
+    while (code := header.read(at, 1)) == FILL:
+        at += 1
+    return code[0], at + 1
+
+
+def _facts(header: Header, at: int, orientation: int) -> ImageFacts:
+    height, width = header.number(at + 3, 2), header.number(at + 5, 2)
+    if exif.turned(orientation):
+        width, height = height, width
+    return ImageFacts("image/jpeg", width, height, frames=1, orientation=orientation)
