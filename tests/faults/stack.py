@@ -1,0 +1,242 @@
+"""A whole Millrace of the test's own: `millrace up` in a temporary home, with short intervals and armed failpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import psycopg2
+
+from tests.faults.checker import World, violations
+from tests.faults.history import History, Told
+
+ROOT = Path(__file__).parents[2]
+
+SETTINGS = """
+[web]
+workers = 1
+threads = 32
+[work]
+sweep_seconds = 1
+maintenance_seconds = 1
+backoff_seconds = 0.2
+backoff_cap_seconds = 2
+broker_patience_seconds = 2
+lease_seconds = 4
+lease_renewal_seconds = 1
+gc_grace_seconds = 1
+pending_grace_seconds = 3
+incoming_grace_seconds = 1
+host_lost_seconds = 5
+solo_seconds = 8
+[profiles.thumb]
+w = 64
+[profiles.square]
+w = 48
+h = 48
+fit = "crop"
+format = "webp"
+[[paths]]
+match = "/bare/**"
+eager = []
+[[paths]]
+match = "/**"
+eager = ["thumb", "square"]
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Stack:
+    """Start with `with Stack(tmp_path) as stack:`; everything it started has ended when it is left."""
+
+    def __init__(self, home: Path, *, settings: str = SETTINGS) -> None:
+        self.home = home / "home"
+        self.home.mkdir(parents=True)
+        self.failpoints = home / "failpoints"
+        self.failpoints.mkdir()
+        config = home / "millrace.toml"
+        config.write_text(settings)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.history = History()
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")},
+            "MILLRACE_HOME": str(self.home),
+            "MILLRACE_CONFIG": str(config),
+            "MILLRACE_FAILPOINTS": str(self.failpoints),
+            "PORT": str(self.port),
+            "HOST": "127.0.0.1",
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Stack:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        log = (self.home.parent / "up.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cli", "up", "--no-examples"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+        )
+        log.close()
+        self.until(self._ready, 60, "the stack is ready")
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.home.parent / "up.log").read_text()[-3000:]
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+        return False
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        for pid in self.descendants():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            for pid in [*self.descendants(), self.process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait(10)
+            raise
+        finally:
+            self.process = None
+
+    # -- processes
+
+    def descendants(self) -> list[int]:
+        assert self.process is not None
+        children: dict[int, list[int]] = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = path.read_text().rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+        found, frontier = [], [self.process.pid]
+        while frontier:
+            frontier = [child for pid in frontier for child in children.get(pid, [])]
+            found += frontier
+        return found
+
+    def pids(self, *words: str) -> list[int]:
+        """Descendants whose command line holds all the words, the oldest first."""
+        found = []
+        for pid in self.descendants():
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if all(word in command for word in words):
+                    found.append(pid)
+        return sorted(found)
+
+    def kill(self, *words: str, number: int = signal.SIGKILL) -> list[int]:
+        pids = self.pids(*words)
+        assert pids, f"no process shows {words}"
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pids
+
+    @contextlib.contextmanager
+    def stopped(self, *words: str) -> Iterator[None]:
+        pids = self.kill(*words, number=signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    # -- failpoints
+
+    def arm(self, name: str, action: str, *, subject: object = "", always: bool = False) -> Path:
+        path = self.failpoints / (f"{name}@{subject}" if subject else name)
+        scratch = self.failpoints.parent / "arming"
+        scratch.write_text(action + ("\nalways" if always else ""))
+        scratch.rename(path)
+        return path
+
+    def until_fired(self, armed: Path, seconds: float = 30) -> None:
+        fired = armed.with_name(armed.name + ".fired")
+        self.until(fired.exists, seconds, f"the failpoint {armed.name} fires")
+        fired.unlink()
+
+    # -- requests
+
+    def upload(
+        self, path: str, body: bytes, *, key: str | None = None, timeout: float = 20, wait: int | None = None
+    ) -> Told:
+        headers = {"Idempotency-Key": key} if key else {}
+        if wait is not None:
+            headers["Prefer"] = f"wait={wait}"
+        told = Told(path, hashlib.sha256(body).hexdigest(), key, None)
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.post(f"{self.url}/assets{path}", content=body, headers=headers, timeout=timeout)
+            told.status = answer.status_code
+            if answer.status_code in (201, 202):
+                said = answer.json()
+                told.upload_id, told.asset_id = UUID(said["id"]), UUID(said["assetId"])
+                told.location = answer.headers["Location"]
+        return self.history.add(told)
+
+    def ingest(self, upload_id: UUID | None) -> dict[str, Any]:
+        answer = httpx.get(f"{self.url}/ingests/{upload_id}", timeout=5)
+        return {"status": answer.status_code, **(answer.json() if answer.status_code == 200 else {})}
+
+    # -- looking
+
+    @property
+    def services(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads((self.home / "run" / "services.json").read_text())
+        return found
+
+    def sql(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+        connection = psycopg2.connect(self.services["database_url"])
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(query, arguments or None)
+                return list(cursor.fetchall()) if cursor.description else []
+        finally:
+            connection.close()
+
+    def world(self) -> World:
+        return World.look(self.services["database_url"], self.home / "store", self.home / "staging")
+
+    def until(self, condition: Any, seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"after {seconds} s still not: {what}")
+            time.sleep(0.05)
+
+    def check(self, *, expect_failed: Collection[UUID] = (), seconds: float = 60) -> None:
+        """Once the faults are over, every invariant holds within a bound."""
+        deadline = time.monotonic() + seconds
+        found = ["the database was not there"]
+        while found and time.monotonic() < deadline:
+            time.sleep(0.3)
+            with contextlib.suppress(psycopg2.OperationalError, FileNotFoundError):
+                found = violations(self.world(), self.history, expect_failed=expect_failed)
+        assert not found, "\n".join(found[:30])
