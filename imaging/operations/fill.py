@@ -1,0 +1,24 @@
+"""fill: scaled to cover the box and cut around the centre; exactly as large as the box, also when that enlarges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imaging.operations.geometry import Size, cover
+
+NEEDS_BOX = True
+
+
+def size(source: Size, width: int | None, height: int | None, *, enlarge: bool) -> Size:
+    assert width is not None
+    assert height is not None
+    return width, height
+
+
+def scaled(source: Size, size: Size) -> Size:
+    return cover(source, size)
+
+
+def cut(image: Any, size: Size) -> Any:
+    left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
+    return image.crop(left, top, *size)
