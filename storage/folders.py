@@ -1,0 +1,100 @@
+"""The four folders of staging. An entry is one file whose name is its upload's UUIDv7, so name order is age order.
+
+    incoming/      uploads that still run, each locked by its writer
+    accepted/      entries that wait for their ingest
+    quarantine/    entries that failed visibly
+    trash/         entries that are done; files are removed here and in incoming/ only
+
+An entry moves by one rename, so it is in exactly one folder at any moment: all four are on one file system.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from core.errors import Misconfigured
+from core.failpoints import failpoint
+
+DISCARDED = ".discarded"
+"""Marks what was thrown away from quarantine: it lies in the trash too, but it never was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    root: Path
+    incoming: Path
+    accepted: Path
+    quarantine: Path
+    trash: Path
+
+    @classmethod
+    def make(cls, root: Path) -> Folders:
+        """
+        Raises:
+            Misconfigured: when they cannot be made, or are not on one file system.
+        """
+        folders = cls(root, root / "incoming", root / "accepted", root / "quarantine", root / "trash")
+        four = (folders.incoming, folders.accepted, folders.quarantine, folders.trash)
+        try:
+            missing = [folder for folder in four if not folder.is_dir()]
+            for folder in missing:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if missing:
+                sync_directory(root)
+                sync_directory(root.parent)
+            devices = {folder.stat().st_dev for folder in four}
+        except OSError as error:
+            raise Misconfigured(f"staging.path: {root} cannot be used: {error.strerror}") from None
+        if len(devices) > 1:
+            raise Misconfigured(f"staging.path: the folders in {root} must be on one file system")
+        return folders
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in `path` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def upload_ids(folder: Path) -> Iterator[UUID]:
+    """The entries of a folder in no order. Files with other names are not ours and are left alone."""
+    with os.scandir(folder) as found:
+        for item in found:
+            upload_id = parse_name(item.name)
+            if upload_id is not None:
+                yield upload_id
+
+
+def parse_name(name: str) -> UUID | None:
+    """Only the one canonical spelling names an entry."""
+    try:
+        upload_id = UUID(name)
+    except ValueError:
+        return None
+    return upload_id if str(upload_id) == name else None
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` still names the open file."""
+    try:
+        named = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), named)
+
+
+def move(upload_id: UUID, source: Path, target: Path, *, suffix: str = "") -> bool:
+    """Rename an entry from one folder to another. False: it is not in `source`."""
+    failpoint(f"staging.move-to-{target.name}", str(upload_id))
+    try:
+        os.rename(source / str(upload_id), target / f"{upload_id}{suffix}")
+    except FileNotFoundError:
+        return False
+    return True

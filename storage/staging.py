@@ -1,0 +1,257 @@
+"""Local staging: where an accepted upload lives until it is stored and recorded.
+
+What `Incoming.commit` returned for survives any crash of a process, and with `staging.sync = "full"` of the host. An
+entry is in exactly one of the folders of `storage/folders.py` and is worked on by one claim at a time; looking at it
+never locks. Nothing here talks to anything but the local disk.
+
+A file in accepted/ that is not a whole entry (a broken disk, a foreign hand) never stops the others: it is put into
+quarantine, where it shows with the reason `corrupt` and a manifest made of what the file's name and length say. Files
+whose names are no upload's are left alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import logging
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from core.errors import Corrupt, StagingFull
+from core.model import Attempts, Durability, Manifest, StagedEntry
+from core.settings import Settings
+from storage import host
+from storage.claim import Claim, claim, lock, release
+from storage.entry import read_manifest, read_trailer, write_attempts
+from storage.folders import DISCARDED, Folders, move, parse_name, upload_ids
+from storage.incoming import Incoming
+from storage.look import FOREIGN, is_due, look_at
+from storage.space import Space, refusal, translated
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Incoming", "Staging"]
+
+
+class Staging:
+    """Safe to use from many threads and many processes at once."""
+
+    host_id: UUID
+    durability: Durability
+
+    def __init__(self, folders: Folders, host_id: UUID, settings: Settings) -> None:
+        self.host_id = host_id
+        self.durability = _durability(settings)
+        self._folders = folders
+        self._sync = settings.staging.sync
+        self._space = Space(folders.root, settings)
+        self._sound: set[UUID] = set()
+
+    @classmethod
+    def open(cls, settings: Settings) -> Staging:
+        """Make the folders and the host id where they are missing.
+
+        Raises:
+            Misconfigured: when the directory cannot be used, or is a copy of another host's.
+        """
+        folders = Folders.make(settings.staging_path)
+        return cls(folders, host.read_or_make(folders), settings)
+
+    # ── accepting
+
+    def begin(self, upload_id: UUID, *, expected: int | None) -> Incoming:
+        """Start an upload, its space reserved: all of it, or a piece at a time when `expected` is None.
+
+        Raises:
+            StagingFull: over the high-water mark, or the space or an inode cannot be had.
+        """
+        self.check_room(expected)
+        return Incoming(self._folders, upload_id, expected=expected, sync=self._sync)
+
+    def check_room(self, expected: int | None) -> None:
+        """
+        Raises:
+            StagingFull: when `begin` would refuse such an upload. Cheap: figures up to a second old.
+        """
+        self._space.check(expected)
+
+    def has_room(self, expected: int | None) -> bool:
+        try:
+            self.check_room(expected)
+        except StagingFull:
+            return False
+        return True
+
+    # ── looking
+
+    def look(self, upload_id: UUID) -> StagedEntry | None:
+        """An entry as it stands. None: it is not here, or not any more. A broken one shows as quarantined."""
+        accepted, quarantine = self._folders.accepted, self._folders.quarantine
+        # It may move while we look, either way; the last look catches one that was requeued in between.
+        for folder in (accepted, quarantine, accepted):
+            entry = self._look_in(folder, upload_id)
+            if entry is not None:
+                return entry
+        return None
+
+    def recently_done(self, upload_id: UUID) -> Manifest | None:
+        """The manifest of an entry that was dropped a little while ago."""
+        entry = self._look_in(self._folders.trash, upload_id)
+        return entry.manifest if entry is not None and not entry.quarantined else None
+
+    def entries(self) -> Iterator[UUID]:
+        """What waits in accepted/, in no order."""
+        return upload_ids(self._folders.accepted)
+
+    def quarantined(self) -> Iterator[StagedEntry]:
+        """Oldest first, broken ones included."""
+        for upload_id in sorted(upload_ids(self._folders.quarantine)):
+            entry = self._look_in(self._folders.quarantine, upload_id)
+            if entry is not None:
+                yield entry
+
+    def depth(self) -> tuple[int, int]:
+        """Entries that wait, and their bytes. Reads every name."""
+        count = size = 0
+        with os.scandir(self._folders.accepted) as found:
+            for item in found:
+                if parse_name(item.name) is not None:
+                    try:
+                        size += item.stat(follow_symlinks=False).st_size
+                    except FileNotFoundError:
+                        continue
+                    count += 1
+        return count, size
+
+    def due(self, limit: int, now: datetime, *, after: UUID | None = None) -> list[UUID]:
+        """The oldest entries that may be worked on now, younger than `after`. Those that somebody claimed may be among
+        them: only a claim can tell. So may broken ones: a claim puts them aside."""
+        names = [upload_id for upload_id in self.entries() if after is None or upload_id > after]
+        heapq.heapify(names)
+        found: list[UUID] = []
+        while names and len(found) < limit:
+            upload_id = heapq.heappop(names)
+            if is_due(self._folders.accepted / str(upload_id), now):
+                found.append(upload_id)
+        return found
+
+    # ── working
+
+    def claim(self, upload_id: UUID, *, held_by_parent: bool = False) -> Claim | None:
+        """Take the entry for this process. None: gone, claimed by another, or broken and now put aside."""
+        path = self._folders.accepted / str(upload_id)
+        try:
+            return claim(self._folders, path, synced=self._sync != "none", held_by_parent=held_by_parent)
+        except Corrupt as error:
+            self._put_aside(upload_id, error.detail)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                self._put_aside(upload_id, "its disk cannot read it")
+            elif error.errno not in FOREIGN:
+                raise refusal("claiming an entry", error) from error
+        return None
+
+    def requeue(self, upload_id: UUID) -> bool:
+        """From quarantine back to accepted, with a fresh count. The last reason stays in the record. False: it is not
+        in quarantine, or it is broken and cannot be worked on."""
+        path = self._folders.quarantine / str(upload_id)
+        with translated("taking an entry out of quarantine"):
+            file = lock(path)
+            if file is None:
+                return False
+            try:
+                before = read_trailer(file.fileno())
+                read_manifest(file.fileno(), before)
+                write_attempts(file.fileno(), Attempts(failure=before.attempts.failure))
+                return move(upload_id, self._folders.quarantine, self._folders.accepted)
+            except Corrupt:
+                return False
+            finally:
+                release(file)
+
+    def discard(self, upload_id: UUID) -> bool:
+        """From quarantine to the trash, for good. False: it is not there."""
+        with translated("discarding an entry"):
+            return move(upload_id, self._folders.quarantine, self._folders.trash, suffix=DISCARDED)
+
+    # ── sweeping
+
+    def set_broken_aside(self) -> int:
+        """Put files in accepted/ that are no entries into quarantine. Reads each entry once in a process's life: one
+        that breaks later is seen when it is claimed."""
+        present = set(self.entries())
+        self._sound &= present
+        count = 0
+        for upload_id in sorted(present - self._sound):
+            entry = self._look_in(self._folders.accepted, upload_id)
+            if entry is None:
+                continue
+            if not entry.quarantined:
+                self._sound.add(upload_id)
+            elif self._put_aside(upload_id, "found by the sweep"):
+                count += 1
+        return count
+
+    def sweep_incoming(self, older_than: timedelta) -> int:
+        """Remove uploads that nobody holds any more and that nobody wrote to for so long."""
+        count = 0
+        for upload_id in upload_ids(self._folders.incoming):
+            path = self._folders.incoming / str(upload_id)
+            try:
+                if time.time() - path.stat().st_mtime < older_than.total_seconds():
+                    continue
+                file = lock(path)
+            except FileNotFoundError:
+                continue
+            if file is None:
+                continue
+            try:
+                path.unlink(missing_ok=True)
+                count += 1
+            finally:
+                release(file)
+        return count
+
+    def empty_trash(self, older_than: timedelta) -> int:
+        """Remove what came into the trash that long ago; all of it when staging is over its high-water mark."""
+        age = 0.0 if self._space.is_short() else older_than.total_seconds()
+        count = 0
+        with os.scandir(self._folders.trash) as found:
+            for item in found:
+                try:
+                    # A rename sets the change time, and nothing but the kernel sets it otherwise.
+                    if time.time() - item.stat(follow_symlinks=False).st_ctime >= age:
+                        os.unlink(item.path)
+                        count += 1
+                except (FileNotFoundError, IsADirectoryError, PermissionError):
+                    continue
+        return count
+
+    def _look_in(self, folder: Path, upload_id: UUID) -> StagedEntry | None:
+        quarantined = folder == self._folders.quarantine
+        return look_at(folder / str(upload_id), host_id=self.host_id, quarantined=quarantined)
+
+    def _put_aside(self, upload_id: UUID, detail: str) -> bool:
+        """False: it is gone, or somebody works on it."""
+        log.error("a broken entry goes to quarantine", extra={"upload_id": str(upload_id), "detail": detail})
+        with translated("putting a broken entry aside"):
+            try:
+                file = lock(self._folders.accepted / str(upload_id))
+            except OSError:  # broken down to its inode; its name can be moved all the same
+                return move(upload_id, self._folders.accepted, self._folders.quarantine)
+            if file is None:
+                return False
+            try:
+                return move(upload_id, self._folders.accepted, self._folders.quarantine)
+            finally:
+                release(file)
+
+
+def _durability(settings: Settings) -> Durability:
+    if settings.staging.ephemeral:
+        return Durability.MEMORY
+    return Durability.HOST_DISK if settings.staging.sync == "full" else Durability.HOST_CACHE
