@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cli import postgres_binaries, unprivileged
-from cli.processes import Identity, StopLadder, capture
+from cli.processes import Child, Identity, StopLadder, capture, server_environment
 from core.errors import Misconfigured
 
 USER = DATABASE = "millrace"
@@ -28,7 +28,7 @@ class Postgres:
     """A `Service` (see cli/processes.py)."""
 
     name = "postgres"
-    stop_ladder: StopLadder = ((signal.SIGINT, 8.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 2.0))
+    stop_ladder: StopLadder = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0), (signal.SIGKILL, 1.0))
     """Fast shutdown, then immediate (recovery at the next start)."""
 
     def __init__(
@@ -79,12 +79,15 @@ class Postgres:
         return [*self._way.prefix, self._binaries.path("postgres"), "-D", str(self._cluster), *words, *self._options]
 
     def environment(self) -> Mapping[str, str]:
-        return {"LC_ALL": "C"}
+        return server_environment()
 
-    def is_ready(self, pid: int) -> bool:
+    def is_ready(self, child: Child) -> bool:
         """As pg_ctl does it: the server writes its state into its lock file."""
         lines = self._lock_file()
-        return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[0].strip() == str(child.pid) and lines[7].strip() == "ready"
+
+    def mend(self) -> bool:
+        return False
 
     def _initialise(self) -> None:
         self._cluster.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +107,7 @@ class Postgres:
             [*self._way.prefix, self._binaries.path(program), *words],
             say=say,
             seconds=120,
-            env={**os.environ, **self.environment()},
+            env=dict(self.environment()),
             cwd="/",
         )
         if done.code != 0:

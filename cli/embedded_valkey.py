@@ -16,14 +16,14 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from cli.processes import StopLadder, capture
+from cli.processes import Child, StopLadder, capture, server_environment
 from core.errors import Misconfigured
 
 
 class Valkey:
     """A `Service` (see cli/processes.py)."""
 
-    stop_ladder: StopLadder = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0))
+    stop_ladder: StopLadder = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0))
 
     def __init__(self, data: Path, run: Path, *, port: int | None = None, binary: str | None = None) -> None:
         self._binary = binary or find_binary()
@@ -52,9 +52,9 @@ class Valkey:
         return [self._binary, str(self._configuration)]
 
     def environment(self) -> Mapping[str, str]:
-        return {}
+        return server_environment()
 
-    def is_ready(self, pid: int) -> bool:
+    def is_ready(self, child: Child) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
                 connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
@@ -62,6 +62,15 @@ class Valkey:
                 return answers.readline() == b"+OK\r\n" and answers.readline() == b"+PONG\r\n"
         except OSError:
             return False
+
+    def mend(self) -> bool:
+        """Set unreadable data aside, once."""
+        aside = self._data.with_name(self._data.name + ".unreadable")
+        if not any(self._data.iterdir()):
+            return False
+        shutil.rmtree(aside, ignore_errors=True)
+        self._data.rename(aside)
+        return True
 
     def _settings(self) -> str:
         directory = str(self._data.absolute()).replace("\\", "\\\\").replace('"', '\\"')

@@ -38,10 +38,13 @@ class Service(Protocol):
 
     def command(self) -> list[str]: ...
     def environment(self) -> Mapping[str, str]:
-        """What the child gets besides our own environment."""
+        """All that the child gets."""
         ...
 
-    def is_ready(self, pid: int) -> bool: ...
+    def is_ready(self, child: Child) -> bool: ...
+    def mend(self) -> bool:
+        """Called when the first start failed; True: something was put right, try once more."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,10 @@ class Child:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self.started_at
+
     def has_ended(self) -> bool:
         return self.process.poll() is not None
 
@@ -116,10 +123,16 @@ def spawn(service: Service, log: Path) -> Child:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **service.environment()},
+            env=dict(service.environment()),
             start_new_session=True,
         )
     return Child(service, process, log, time.monotonic())
+
+
+def server_environment() -> dict[str, str]:
+    """Little for a server that is not ours; the home, so that a left-over can be told to be ours."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "MILLRACE_HOME") if name in os.environ}
+    return {"LC_ALL": "C", **kept}
 
 
 def capture(command: Sequence[str], *, say: str = "", seconds: float = 20, **options: Any) -> Finished:
@@ -137,12 +150,17 @@ def start(service: Service, log: Path, *, seconds: float = 60) -> Child:
     """Prepare, spawn and wait until ready.
 
     Raises:
-        Misconfigured: it ended or stayed silent; with the last lines of its log.
+        Misconfigured: it ended or stayed silent; with the last line of its log.
     """
     service.prepare()
     child = spawn(service, log)
     try:
         wait_until_ready(child, seconds=seconds)
+    except Misconfigured:
+        stop([child])
+        if not service.mend():
+            raise
+        return start(service, log, seconds=seconds)
     except BaseException:
         stop([child])
         raise
@@ -151,7 +169,7 @@ def start(service: Service, log: Path, *, seconds: float = 60) -> Child:
 
 def wait_until_ready(child: Child, *, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while not child.service.is_ready(child.pid):
+    while not child.service.is_ready(child):
         if child.has_ended():
             raise Misconfigured(f"{child.service.name} ended while starting: {cause(child)}")
         if time.monotonic() > deadline:

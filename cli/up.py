@@ -1,0 +1,161 @@
+"""`millrace up`: the whole service on one machine, in the foreground, ended by Ctrl-C or TERM.
+
+Everything is checked before anything starts: settings, the port, another `up` on the same home. Nothing it started is
+left running when it ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from cli import first_run, stack
+from cli.address import Address
+from cli.embedded_postgres import Postgres
+from cli.embedded_valkey import Valkey
+from cli.make_parent import MakeParent
+from cli.processes import Service
+from cli.run_directory import RunDirectory
+from cli.supervisor import Supervisor
+from cli.terminal import say
+from core import settings
+from core.settings import Settings
+
+
+@click.command()
+@click.option("--ephemeral", is_flag=True, help="Keep everything in memory; nothing is left after the end.")
+def up(ephemeral: bool) -> None:
+    """Run everything on this machine: PostgreSQL, Valkey, the web server, the workers.
+
+    PORT (8080), HOST (127.0.0.1), MILLRACE_HOME (./.millrace) and MILLRACE_CONFIG come from the environment.
+    """
+    home = Path(os.environ.get("MILLRACE_HOME") or ".millrace").absolute()
+    os.environ["MILLRACE_HOME"] = str(home)  # everything that looks for our processes looks for this very word
+    stop = _stop_on_signals()
+    run = RunDirectory(home)
+    with run.locked():
+        for name in run.clear():
+            say(f"stopped {name}, left over from an earlier run")
+        configured = settings.load()
+        address = Address.from_environment(os.environ).reserved()
+        with _data_home(run, home, ephemeral) as data:
+            _run(_Plan(configured, address, data, run, ephemeral), stop)
+    say("stopped")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    settings: Settings
+    address: Address
+    home: Path
+    run: RunDirectory
+    ephemeral: bool
+
+
+def _run(plan: _Plan, stop: threading.Event) -> None:
+    logs = plan.home / "log"
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make = MakeParent()
+    supervisor = Supervisor(plan.run, logs, say)
+    try:
+        with contextlib.suppress(_Stopped):
+            urls = _start(plan, supervisor, stop)
+            _announce(plan, logs)
+            examples = first_run.begin(plan.home, urls["http_url"], stop, say)
+            supervisor.watch(stop, lambda: stop.set() if make.wants_us_to_end() else None)
+            examples.join(timeout=1)
+        say("stopping")
+    finally:
+        plan.run.unpublish()
+        supervisor.stop()
+
+
+class _Stopped(Exception):
+    """We were asked to end while still starting."""
+
+
+def _start(plan: _Plan, supervisor: Supervisor, stop: threading.Event) -> dict[str, str]:
+    urls = _start_services(plan, supervisor, stop)
+    _migrate(urls["database_url"])
+    if stop.is_set():
+        raise _Stopped
+    urls["http_url"] = plan.address.url
+    variables = stack.variables(plan.home, urls, ephemeral=plan.ephemeral)
+    web = stack.web(plan.address, variables)
+    supervisor.start(stack.background(_of_children(plan), variables))
+    supervisor.start([web])
+    _wait(supervisor, [web], stop)
+    plan.run.publish(urls)
+    return urls
+
+
+def _of_children(plan: _Plan) -> Settings:
+    """The settings as the children will read them."""
+    changes: dict[str, object] = {"home": plan.home}
+    if plan.ephemeral:
+        changes["staging"] = plan.settings.staging.model_copy(update={"ephemeral": True, "path": plan.home / "staging"})
+    return plan.settings.model_copy(update=changes)
+
+
+def _start_services(plan: _Plan, supervisor: Supervisor, stop: threading.Event) -> dict[str, str]:
+    """PostgreSQL and Valkey side by side, but for those the settings name."""
+    urls: dict[str, str] = {}
+    services: list[Service] = []
+    for name, given in (("database_url", plan.settings.database_url), ("redis_url", plan.settings.redis_url)):
+        if given is not None:
+            urls[name] = given.get_secret_value()
+            continue
+        embedded = (
+            Postgres(plan.home / "postgres", plan.run.path, durable=not plan.ephemeral)
+            if name == "database_url"
+            else Valkey(plan.home / "valkey", plan.run.path)
+        )
+        urls[name] = embedded.url
+        services.append(embedded)
+        supervisor.start([embedded])
+    _wait(supervisor, services, stop)
+    return urls
+
+
+def _wait(supervisor: Supervisor, services: Sequence[Service], stop: threading.Event) -> None:
+    supervisor.wait_until_ready(services, stop=stop)
+    if stop.is_set():
+        raise _Stopped
+
+
+def _migrate(database_url: str) -> None:
+    from metadata import migrate
+
+    migrate.upgrade(database_url)
+
+
+def _announce(plan: _Plan, logs: Path) -> None:
+    url = plan.address.url
+    say(f"Millrace listens on HOST={plan.address.host} PORT={plan.address.port}; data and logs are in {plan.home}")
+    if plan.ephemeral:
+        say("--ephemeral: everything is in memory and gone when this ends")
+    say(f"open {url}/ in a browser, or send a picture: curl --data-binary @photo.jpg {url}/assets/my/photo.jpg")
+    say(f"the logs are in {logs}; Ctrl-C ends everything")
+
+
+@contextlib.contextmanager
+def _data_home(run: RunDirectory, home: Path, ephemeral: bool) -> Iterator[Path]:
+    if not ephemeral:
+        yield home
+        return
+    with run.temporary_home() as temporary:
+        yield temporary
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

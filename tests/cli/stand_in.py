@@ -1,0 +1,56 @@
+"""A supervisor with light children, as a process of its own: `stand_in.py HOME NAME=SHELL-COMMAND …`.
+
+A child is ready once it has made the file `$READY` in the home, which every command does by `touch`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from cli.make_parent import MakeParent
+from cli.own_process import Process
+from cli.run_directory import RunDirectory
+from cli.supervisor import StackFailed, Supervisor
+from cli.terminal import say
+from core.errors import MillraceError
+
+
+def child(home: Path, name: str, script: str) -> Process:
+    ready = home / f"{name}.ready"
+    ready.unlink(missing_ok=True)
+    variables = {**os.environ, "MILLRACE_HOME": str(home), "READY": str(ready)}
+    ladder = ((signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
+    return Process(name, ["/bin/bash", "-c", script], variables, ladder, probe=ready.exists)
+
+
+def main() -> None:
+    home = Path(sys.argv[1])
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run = RunDirectory(home)
+    make = MakeParent()
+    with run.locked():
+        for name in run.clear():
+            say(f"stopped {name}")
+        (home / "log").mkdir(exist_ok=True)
+        supervisor = Supervisor(run, home / "log", say)
+        try:
+            children = [child(home, *word.split("=", 1)) for word in sys.argv[2:]]
+            supervisor.start(children)
+            supervisor.wait_until_ready(children, stop=stop)
+            say("ready")
+            supervisor.watch(stop, lambda: stop.set() if make.wants_us_to_end() else None)
+        finally:
+            supervisor.stop()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (StackFailed, MillraceError) as error:
+        sys.exit(f"failed: {error.detail}")
