@@ -13,6 +13,7 @@ from core.settings import Settings
 from metadata.catalogue import Metadata
 from pipeline.wants import Profiles
 from storage.interface import ObjectStore
+from storage.keys import KeyIndex
 from storage.local_copies import LocalCopies
 from storage.registry import open_stores
 from storage.staging import Staging
@@ -50,6 +51,11 @@ class Services:
     def staging(self) -> Staging:
         """This host's staging: opened on first use, because a variants worker may live where there is none."""
         return Staging.open(self.settings)
+
+    @cached_property
+    def keys(self) -> KeyIndex:
+        """Which uploads on this host came with an Idempotency-Key."""
+        return KeyIndex(self.settings.staging_path)
 
     @cached_property
     def copies(self) -> LocalCopies:

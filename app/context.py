@@ -1,0 +1,89 @@
+"""What a request handler reaches for: the process's services, its shares of threads, and the request as it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import parse_qsl
+
+from flask import current_app, request
+
+from app.body import RequestBody
+from app.health import Health
+from app.shares import Shares
+from core.errors import BadRequest
+from pipeline.services import Services
+from pipeline.waiting import VariantWaits
+
+EXTENSION = "millrace"
+MAX_PARAMETERS = 200
+
+
+@dataclass(frozen=True)
+class Context:
+    services: Services
+    shares: Shares
+    waits: VariantWaits
+    health: Health
+
+
+def context() -> Context:
+    return cast("Context", current_app.extensions[EXTENSION])
+
+
+def services() -> Services:
+    return context().services
+
+
+def shares() -> Shares:
+    return context().shares
+
+
+def waits() -> VariantWaits:
+    return context().waits
+
+
+def body() -> RequestBody:
+    return cast("RequestBody", request.environ["wsgi.input"])
+
+
+def raw_path() -> str:
+    """What follows `/assets` in the request line, percent-encoded as the client sent it: only there is an encoded
+    slash still one."""
+    target: str = request.environ["RAW_URI"]
+    if not target.startswith("/"):  # absolute form, RFC 9112 §3.2.2
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    return target.partition("?")[0].partition("#")[0].removeprefix("/assets")
+
+
+def parameters() -> list[tuple[str, str]]:
+    """The query, in order.
+
+    Raises:
+        BadRequest: it is not UTF-8, or there are too many.
+    """
+    query = request.environ.get("QUERY_STRING", "")
+    if not query:
+        return []
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except UnicodeDecodeError:
+        raise BadRequest("the query is not UTF-8") from None
+    except ValueError:
+        raise BadRequest(f"the query has more than {MAX_PARAMETERS} parameters") from None
+
+
+def known_parameters(*names: str) -> dict[str, str]:
+    """The query of a request that knows `names` only, each at most once.
+
+    Raises:
+        BadRequest: naming the parameter.
+    """
+    found: dict[str, str] = {}
+    for name, value in parameters():
+        if name not in names:
+            raise BadRequest(f"unknown query parameter: {name}")
+        if name in found:
+            raise BadRequest(f"given more than once: {name}")
+        found[name] = value
+    return found

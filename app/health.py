@@ -1,0 +1,116 @@
+"""What works right now. A look never waits long: each dependency is asked by a thread of its own, at most once a
+second, and what has not answered in time is reported so while the thread goes on waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from coordination.broker import Broker
+from core.errors import BrokerUnavailable, MillraceError, NotFound
+from pipeline.services import Services
+from storage.interface import ObjectStore
+
+FRESH_SECONDS = 1.0
+PATIENCE_SECONDS = 0.5
+PROBE_KEY = "millrace-health-probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    ok: bool
+    detail: str
+
+
+class Probe:
+    """One dependency, and when it was last heard of."""
+
+    def __init__(self, ask: Callable[[], str]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._asking: threading.Event | None = None
+        self._found = Finding(False, "not asked yet")
+        self._at = float("-inf")
+
+    def start(self) -> None:
+        """Ask, unless somebody does or just did."""
+        with self._lock:
+            if self._asking is None and time.monotonic() - self._at > FRESH_SECONDS:
+                self._asking = threading.Event()
+                threading.Thread(target=self._run, args=(self._asking,), name="health", daemon=True).start()
+
+    def finding(self, until: float) -> Finding:
+        asking = self._asking
+        if asking is not None and not asking.wait(max(0.0, until - time.monotonic())):
+            return Finding(False, f"no answer within {PATIENCE_SECONDS:g} s")
+        return self._found
+
+    def _run(self, done: threading.Event) -> None:
+        try:
+            found = Finding(True, self._ask())
+        except MillraceError as error:
+            found = Finding(False, error.detail)
+        except Exception as error:  # noqa: BLE001 - whatever a dependency does, the others are still reported
+            found = Finding(False, type(error).__name__)
+        with self._lock:
+            self._found, self._at, self._asking = found, time.monotonic(), None
+        done.set()
+
+
+class Health:
+    def __init__(self, services: Services) -> None:
+        self._default_store = f"store:{services.settings.default_store}"
+        self._probes: Mapping[str, Probe] = {
+            "staging": Probe(lambda: _staging(services)),
+            "postgres": Probe(lambda: _postgres(services)),
+            "redis": Probe(_redis(services)),
+            **{f"store:{name}": Probe(_store(store)) for name, store in services.stores.items()},
+        }
+
+    def look(self) -> tuple[Mapping[str, Finding], Mapping[str, bool]]:
+        """The dependencies, and the capabilities that follow from them."""
+        for probe in self._probes.values():
+            probe.start()
+        until = time.monotonic() + PATIENCE_SECONDS
+        found = {name: probe.finding(until) for name, probe in self._probes.items()}
+        read = found["postgres"].ok and found[self._default_store].ok
+        return found, {"accept": found["staging"].ok, "read": read}
+
+
+def _staging(services: Services) -> str:
+    services.staging.check_room(None)
+    return f"durability: {services.staging.durability.value}"
+
+
+def _postgres(services: Services) -> str:
+    services.metadata.ping()
+    return "answers"
+
+
+def _redis(services: Services) -> Callable[[], str]:
+    url = services.settings.redis_url
+    if url is None:
+        return _not_configured
+    broker = Broker(url, key_prefix=services.settings.key_prefix, seconds=PATIENCE_SECONDS)
+
+    def ask() -> str:
+        broker.ping()
+        return "answers"
+
+    return ask
+
+
+def _not_configured() -> str:
+    raise BrokerUnavailable("redis_url is not set")
+
+
+def _store(store: ObjectStore) -> Callable[[], str]:
+    def ask() -> str:
+        with contextlib.suppress(NotFound):
+            store.head(PROBE_KEY)
+        return "answers"
+
+    return ask

@@ -1,0 +1,40 @@
+"""The Flask application around one process's services."""
+
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.routing import BaseConverter
+
+from app import errors
+from app.access import Access
+from app.context import EXTENSION, Context
+from app.health import Health
+from app.routes import assets, failures, health, ingests, uploads
+from app.shares import Shares
+from pipeline.services import Services
+from pipeline.waiting import VariantWaits
+
+
+class Everything(BaseConverter):
+    """The rest of the path, whatever it is: empty segments too. `AssetPath` says what is wrong with it."""
+
+    regex = ".*"
+    part_isolating = False
+
+
+def create(services: Services) -> Flask:
+    app = Flask("millrace", static_folder=None)
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.url_map.converters["everything"] = Everything
+    app.extensions[EXTENSION] = Context(
+        services=services,
+        shares=Shares(services.settings.web.threads),
+        waits=VariantWaits(services.metadata.variants.states),
+        health=Health(services),
+    )
+    errors.register(app)
+    for module in (uploads, assets, ingests, failures, health):
+        app.register_blueprint(module.blueprint)
+    app.wsgi_app = Access(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way
+    return app

@@ -1,0 +1,24 @@
+"""What gunicorn loads in each worker, after the fork. Connects to nothing: the door opens whoever else is away."""
+
+from __future__ import annotations
+
+from app.web import create
+from core import settings
+from pipeline.services import Services, build
+from storage.staging import Staging
+from tasks.celery_app import app as celery
+from tasks.hints import CeleryHints
+
+
+def _services() -> Services:
+    configured = settings.load()
+    staging = Staging.open(configured)
+    return build(
+        configured,
+        CeleryHints(celery, staging.host_id),
+        pool_size=configured.web.threads // 8,
+        database_seconds=configured.web.database_seconds,
+    )
+
+
+application = create(_services())

@@ -1,0 +1,44 @@
+"""Visible failures: looking at them, and wishing that one is tried again or let go.
+
+The bytes of a failed ingest are on one host's disk, so a wish about it is a word on its row that this host carries out
+at its next sweep. A failed variant has no such home and is settled at once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+from core.errors import NotFound
+from core.failpoints import failpoint
+from core.model import Failure, Page
+from pipeline.services import Services
+
+MAX_PAGE = 200
+
+Wish = Literal["retry", "discard"]
+
+
+def page(services: Services, *, after: str | None, limit: int) -> Page[Failure]:
+    """Newest first."""
+    return services.metadata.failures.page(after, min(limit, MAX_PAGE))
+
+
+def wish(services: Services, failure_id: UUID, what: Wish) -> Failure | None:
+    """The failure with the wish on it, or None: it is settled already.
+
+    Raises:
+        NotFound: there is no such failure (any more).
+    """
+    failures = services.metadata.failures
+    failure = failures.find(failure_id)
+    if failure is None:
+        raise NotFound(f"there is no failure {failure_id}")
+    failpoint("failure.before-wish")
+    if failure.subject != "variant":
+        return failures.wish(failure_id, what)
+    if what == "retry":
+        services.metadata.variants.retry(failure_id)
+    else:
+        failures.remove(failure_id)
+    return None
