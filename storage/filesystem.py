@@ -1,0 +1,241 @@
+"""Objects as files below a directory, on a local disk or a mounted one.
+
+An object appears by one `link` from `tmp/` into `objects/` and only with all its bytes, so a reader, a scan or a crash
+never meets half of one. With `sync_to_disk` the file is synced before the link, and every directory that the link or a
+new directory changed after it: what `put` returned survives a loss of power. Directories are opened one below the other
+and never through a symbolic link, so no name leads out of `root`.
+
+What dead processes left in `tmp/` is removed when a process first uses the store (storage/temporary_files.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from stat import S_ISREG
+from threading import Lock
+from typing import BinaryIO, Literal
+
+from core.errors import AlreadyExists, NotFound, StoreUnavailable
+from core.failpoints import failpoint
+from storage.fan_out import parts, walk
+from storage.interface import ObjectStore, Span, Stored
+from storage.object_keys import require_legal
+from storage.options import Deployment, StoreOptions
+from storage.os_errors import translated
+from storage.reading import BLOCK_BYTES, ObjectFile, stops_at, verified_blocks
+from storage.temporary_files import DIRECTORY, TemporaryFile, remove_leftovers, temporary_file
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class FilesystemOptions(StoreOptions):
+    kind: Literal["filesystem"]
+    root: Path
+    sync_to_disk: bool = True
+
+    def open(self, name: str) -> FilesystemStore:
+        return FilesystemStore(name, self.root, sync_to_disk=self.sync_to_disk)
+
+    def objection(self, deployment: Deployment) -> str | None:
+        staging = deployment.staging
+        if self.sync_to_disk or staging.ephemeral or staging.sync == "none":
+            return None
+        return (
+            f"sync_to_disk: false is weaker than staging.sync = {staging.sync!r}: the staged copy, which is dropped"
+            " once the object is stored, would have been the safer one"
+        )
+
+
+class FilesystemStore:
+    def __init__(self, name: str, root: Path, *, sync_to_disk: bool = True) -> None:
+        self.name = name
+        self._root = root.absolute()
+        self._sync = sync_to_disk
+        self._ready = False
+        self._preparing = Lock()
+        self._synced: set[tuple[str, ...]] = set()
+        """Directories whose own entry this process has synced. One that somebody else made may not be, yet."""
+
+    def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
+        del media_type
+        require_legal(key)
+        self._prepare()
+        with temporary_file(self._root / "tmp", f"{self.name}: {key}") as file:
+            for block in verified_blocks(body, size=size, sha256=sha256):
+                with self._errors(key):
+                    failpoint("filesystem.before-write", key)
+                    file.write(block)
+            with self._errors(key):
+                failpoint("filesystem.before-fsync", key)
+                if self._sync:
+                    os.fsync(file.descriptor)
+                return self._publish(file, key, size, sha256)
+
+    def open(self, key: str, span: Span | None = None) -> AbstractContextManager[BinaryIO]:
+        descriptor = self._open(key)
+        if span is None:
+            return io.BufferedReader(ObjectFile(descriptor, key), BLOCK_BYTES)
+        try:
+            stop = stops_at(span, os.fstat(descriptor).st_size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return io.BufferedReader(ObjectFile(descriptor, key, start=span.start, stop=stop))
+
+    def head(self, key: str) -> Stored:
+        descriptor = self._open(key)
+        try:
+            return _stored(key, os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def scan(self, prefix: str = "", *, after: str = "") -> Iterator[Stored]:
+        self._prepare()
+        with self._errors("scan"):
+            for found in walk(self._directory, prefix, after):
+                yield _stored(found.key, found.status)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._prepare()
+        for key in keys:
+            require_legal(key)
+            *above, name = parts(key)
+            with self._errors(key):
+                directory = self._directory(tuple(above))
+                if directory is None:
+                    continue
+                try:
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=directory)
+                finally:
+                    os.close(directory)
+
+    def copy_from(self, source: ObjectStore, key: str) -> Stored | None:
+        del source
+        require_legal(key)
+        return None
+
+    def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
+        del ttl, download_name
+        require_legal(key)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _open(self, key: str) -> int:
+        require_legal(key)
+        *above, name = parts(key)
+        self._prepare()
+        with self._errors(key):
+            directory = self._directory(tuple(above))
+            if directory is None:
+                raise NotFound(f"{self.name} has no object {key}")
+            try:
+                descriptor = os.open(name, _FILE, dir_fd=directory)
+            except FileNotFoundError:
+                raise NotFound(f"{self.name} has no object {key}") from None
+            finally:
+                os.close(directory)
+        if S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise StoreUnavailable(f"{self.name}: what stands for {key} is no file")
+
+    def _directory(self, path: tuple[str, ...]) -> int | None:
+        """A descriptor of a directory below `objects/`; None: it is not there. Losing `objects/` itself is an error,
+        or an unmounted disk would look like an empty store."""
+        current = os.open(self._root / "objects", DIRECTORY)
+        for name in path:
+            try:
+                below = os.open(name, DIRECTORY, dir_fd=current)
+            except FileNotFoundError:
+                return None
+            finally:
+                os.close(current)
+            current = below
+        return current
+
+    def _make_directories(self, path: tuple[str, ...]) -> int:
+        current = os.open(self._root / "objects", DIRECTORY)
+        for depth, name in enumerate(path, start=1):
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o777, dir_fd=current)
+                below = os.open(name, DIRECTORY, dir_fd=current)
+                self._sync_entry(path[:depth], current)
+            finally:
+                os.close(current)
+            current = below
+        return current
+
+    def _sync_entry(self, path: tuple[str, ...], parent: int) -> None:
+        if self._sync and path not in self._synced:
+            os.fsync(parent)
+            self._synced.add(path)
+
+    def _publish(self, file: TemporaryFile, key: str, size: int, sha256: bytes) -> Stored:
+        *above, name = parts(key)
+        directory = self._make_directories(tuple(above))
+        try:
+            failpoint("filesystem.before-link", key)
+            try:
+                os.link(file.name, name, src_dir_fd=file.directory, dst_dir_fd=directory, follow_symlinks=False)
+            except FileExistsError:
+                self._compare(directory, key, size, sha256)
+            failpoint("filesystem.after-link", key)
+            if self._sync:
+                os.fsync(directory)
+            return _stored(key, os.stat(name, dir_fd=directory, follow_symlinks=False))
+        finally:
+            os.close(directory)
+
+    def _compare(self, directory: int, key: str, size: int, sha256: bytes) -> None:
+        """The key is taken: by the same bytes, which are then synced again (their writer may have died before that),
+        or by others."""
+        existing = os.open(parts(key)[-1], _FILE, dir_fd=directory)
+        with io.FileIO(existing, "rb") as file:
+            same = os.fstat(existing).st_size == size and hashlib.file_digest(file, "sha256").digest() == sha256
+            if same and self._sync:
+                os.fsync(existing)
+        if not same:
+            raise AlreadyExists(f"{key} holds other bytes")
+
+    def _prepare(self) -> None:
+        """Make the folders and remove what dead processes left, once, at the first use."""
+        if self._ready:
+            return
+        with self._preparing, self._errors("open"):
+            if self._ready:
+                return
+            for folder in (self._root / "objects", self._root / "tmp"):
+                _make_durably(folder, sync=self._sync)
+            remove_leftovers(self._root / "tmp")
+            self._ready = True
+
+    def _errors(self, subject: str) -> AbstractContextManager[None]:
+        return translated(f"{self.name}: {subject}")
+
+
+def _make_durably(folder: Path, *, sync: bool) -> None:
+    """`mkdir -p`, with every directory that got a new entry synced. What is there already is left alone."""
+    if folder.is_dir():
+        return
+    _make_durably(folder.parent, sync=sync)
+    folder.mkdir(exist_ok=True)
+    if sync:
+        parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+
+
+def _stored(key: str, status: os.stat_result) -> Stored:
+    return Stored(key=key, size=status.st_size, modified_at=datetime.fromtimestamp(status.st_mtime, UTC))

@@ -1,0 +1,119 @@
+"""Bodies on their way in and out: verified while they are read, bounded by a span, bytes never held whole.
+
+Every backend and every download reads through `verified_blocks`, so size and hash are checked in one place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+from core.errors import Corrupt, InvalidRange
+from storage.interface import Span
+from storage.os_errors import translated
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+BLOCK_BYTES = 1 << 20
+
+
+def verified_blocks(body: BinaryIO, *, size: int, sha256: bytes, block: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield the body in blocks of exactly `block` bytes, the last one shorter.
+
+    The last block is held back until the whole body is known to be right, so a consumer that publishes only after the
+    iterator has ended never publishes anything else. One read looks beyond the end.
+
+    Raises:
+        Corrupt: the body is shorter or longer than `size`, or hashes to something else.
+    """
+    digest = hashlib.sha256()
+    left = size
+    last = b""
+    while left:
+        last = _read_fully(body, min(block, left))
+        digest.update(last)
+        left -= len(last)
+        if len(last) < min(block, left + len(last)):
+            raise Corrupt(f"the body ends after {size - left} of {size} bytes")
+        if left:
+            yield last
+    if body.read(1):
+        raise Corrupt(f"the body is longer than the promised {size} bytes")
+    if digest.digest() != sha256:
+        raise Corrupt(f"the body's SHA-256 is {digest.hexdigest()} and not the promised {sha256.hex()}")
+    if last:
+        yield last
+
+
+def stops_at(span: Span, size: int) -> int:
+    """Where the span ends in an object of `size` bytes.
+
+    Raises:
+        InvalidRange: it starts at or beyond the end, is empty or negative.
+    """
+    check_span(span)
+    if span.start >= size:
+        raise InvalidRange(f"the range starts at {span.start} and the object has {size} bytes")
+    return size if span.stop is None else min(span.stop, size)
+
+
+def check_span(span: Span) -> None:
+    if span.start < 0 or (span.stop is not None and span.stop <= span.start):
+        raise InvalidRange(f"not a range of bytes: {span.start} to {span.stop}")
+
+
+class ObjectFile(io.RawIOBase):
+    """A stored file that takes over its descriptor and reports the store's errors instead of the system's.
+
+    Whole, it seeks and its `fileno` is the file's; between `start` and `stop` it only reads forward.
+    """
+
+    def __init__(self, descriptor: int, subject: str, *, start: int = 0, stop: int | None = None) -> None:
+        self._file = io.FileIO(descriptor, "rb")
+        self._subject = subject
+        self._stop = stop
+        if start:
+            self._file.seek(start)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._stop is None
+
+    def fileno(self) -> int:
+        if self._stop is not None:
+            raise io.UnsupportedOperation("a span of a file has no descriptor of its own")
+        return self._file.fileno()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        target = memoryview(buffer).cast("B")
+        if self._stop is not None:
+            target = target[: self._stop - self._file.tell()]
+        with translated(self._subject):
+            return self._file.readinto(target)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if self._stop is not None:
+            raise io.UnsupportedOperation("a span of a file only reads forward")
+        return self._file.seek(offset, whence)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _read_fully(body: BinaryIO, count: int) -> bytes:
+    """`count` bytes, or fewer at the end; a body may return less than was asked for at any time."""
+    block = body.read(count)
+    if len(block) == count or not block:
+        return block
+    parts = [block]
+    missing = count - len(block)
+    while missing and (more := body.read(missing)):
+        parts.append(more)
+        missing -= len(more)
+    return b"".join(parts)

@@ -1,0 +1,82 @@
+"""Files in the making: each is locked (flock) as long as its writer lives, so that others can tell what is left over.
+
+The kernel frees the lock of a killed process. A file that somebody else takes away in the moment between its creation
+and its lock, or where locks do not work, makes its writer's `link` or `rename` fail; it never publishes wrong bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from core.failpoints import failpoint
+from storage.os_errors import translated
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class TemporaryFile:
+    """A new file under a name that nobody else uses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = uuid4().hex
+        self.directory = os.open(folder, DIRECTORY)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self.descriptor = os.open(self.name, flags, 0o666, dir_fd=self.directory)
+        except BaseException:
+            os.close(self.directory)
+            raise
+
+    def write(self, block: bytes) -> None:
+        view = memoryview(block)
+        while view:
+            view = view[os.write(self.descriptor, view) :]
+
+    def discard(self) -> None:
+        with suppress(OSError):  # what stays is removed as left over
+            os.unlink(self.name, dir_fd=self.directory)
+        os.close(self.descriptor)
+        os.close(self.directory)
+
+
+@contextmanager
+def temporary_file(folder: Path, subject: str) -> Iterator[TemporaryFile]:
+    """The name is gone at the end, whatever happened; a link to the file keeps it.
+
+    Raises:
+        StoreUnavailable, Forbidden: the file cannot be made; `subject` names it.
+    """
+    with translated(subject):
+        file = TemporaryFile(folder)
+    try:
+        with translated(subject):
+            fcntl.flock(file.descriptor, fcntl.LOCK_EX)
+            failpoint("filesystem.after-create")
+        yield file
+    finally:
+        file.discard()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove every file that no living process holds."""
+    directory = os.open(folder, DIRECTORY)
+    try:
+        for name in os.listdir(directory):
+            with suppress(FileNotFoundError, BlockingIOError):
+                _remove_unlocked(name, directory)
+    finally:
+        os.close(directory)
+
+
+def _remove_unlocked(name: str, directory: int) -> None:
+    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=directory)
+    finally:
+        os.close(descriptor)
