@@ -1,25 +1,35 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-export PORT HOST MILLRACE_HOME MILLRACE_CONFIG
+# Given as make variables or in the environment; unset means the program's own default.
+PORT ?=
+HOST ?=
+MILLRACE_HOME ?=
+MILLRACE_CONFIG ?=
+ARGS ?=
+up: export PORT := $(PORT)
+up: export HOST := $(HOST)
+up: export MILLRACE_HOME := $(MILLRACE_HOME)
+up: export MILLRACE_CONFIG := $(MILLRACE_CONFIG)
 
-.PHONY: help setup check test
+.PHONY: help setup up test check soak bench
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## build .venv from the hashed locks
+setup: $(STAMP) ## build .venv from the hashed locks; PYTHON names the interpreter
 
-$(STAMP): requirements/build.txt requirements/lock.txt requirements/postgres.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --require-hashes -r requirements/build.txt
-	$(BIN)/pip install -q --require-hashes --no-build-isolation -r requirements/lock.txt
-	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
-	@touch $@
+$(STAMP): requirements/setup.sh requirements/build.txt requirements/lock.txt requirements/postgres.txt pyproject.toml
+	@requirements/setup.sh $(VENV) $@ "$(PYTHON)"
+
+up: $(STAMP) ## run everything here; PORT HOST MILLRACE_HOME MILLRACE_CONFIG ARGS=--ephemeral
+	@exec $(BIN)/millrace up $(ARGS)
+
+test: $(STAMP) ## everything is tested, with its own services
+	@exec $(BIN)/pytest $(ARGS)
 
 check: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
@@ -27,5 +37,8 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(STAMP) ## everything, with its own services
-	$(BIN)/pytest
+soak: $(STAMP) ## the long rounds: random kills and flushes under load, a full disk
+	@exec $(BIN)/python -m tests.faults.soak $(ARGS)
+
+bench: $(STAMP) ## measure against the bare limit; writes bench/last.json
+	@exec $(BIN)/python -m bench $(ARGS)

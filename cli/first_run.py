@@ -19,11 +19,9 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff"
 _PATIENCE_SECONDS = 120
 
 
-def begin(home: Path, http_url: str, stop: threading.Event, say: Callable[[str], None]) -> threading.Thread:
+def begin(home: Path, http_url: str, stop: threading.Event, say: Callable[[str], None]) -> None:
     """Send the examples in the background, unless that was done before."""
-    thread = threading.Thread(target=_send_once, args=(home, http_url, stop, say), name="examples", daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=_send_once, args=(home, http_url, stop, say), name="examples", daemon=True).start()
 
 
 def _send_once(home: Path, http_url: str, stop: threading.Event, say: Callable[[str], None]) -> None:

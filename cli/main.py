@@ -10,10 +10,13 @@ import click
 from core.errors import MillraceError, Misconfigured
 
 _COMMANDS = {
-    "up": "cli.up",
-    "sweep": "cli.sweep",
+    "beat": "cli.worker",
     "config": "cli.config",
+    "migrate": "cli.migrate",
     "staging": "cli.staging",
+    "sweep": "cli.sweep",
+    "up": "cli.up",
+    "worker": "cli.worker",
 }
 """Name → the module that holds a click command under the same name."""
 

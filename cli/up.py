@@ -31,7 +31,8 @@ from core.settings import Settings
 
 @click.command()
 @click.option("--ephemeral", is_flag=True, help="Keep everything in memory; nothing is left after the end.")
-def up(ephemeral: bool) -> None:
+@click.option("--no-examples", is_flag=True, help="Do not send examples/ on the first start.")
+def up(ephemeral: bool, no_examples: bool) -> None:
     """Run everything on this machine: PostgreSQL, Valkey, the web server, the workers.
 
     PORT (8080), HOST (127.0.0.1), MILLRACE_HOME (./.millrace) and MILLRACE_CONFIG come from the environment.
@@ -46,7 +47,7 @@ def up(ephemeral: bool) -> None:
         configured = settings.load()
         address = Address.from_environment(os.environ).reserved()
         with _data_home(run, home, ephemeral) as data:
-            _run(_Plan(configured, address, data, run, ephemeral), stop)
+            _run(_Plan(configured, address, data, run, ephemeral, not no_examples), stop)
     say("stopped")
 
 
@@ -57,6 +58,7 @@ class _Plan:
     home: Path
     run: RunDirectory
     ephemeral: bool
+    examples: bool
 
 
 def _run(plan: _Plan, stop: threading.Event) -> None:
@@ -68,9 +70,9 @@ def _run(plan: _Plan, stop: threading.Event) -> None:
         with contextlib.suppress(_Stopped):
             urls = _start(plan, supervisor, stop)
             _announce(plan, logs)
-            examples = first_run.begin(plan.home, urls["http_url"], stop, say)
+            if plan.examples:
+                first_run.begin(plan.home, urls["http_url"], stop, say)
             supervisor.watch(stop, lambda: stop.set() if make.wants_us_to_end() else None)
-            examples.join(timeout=1)
         say("stopping")
     finally:
         plan.run.unpublish()

@@ -1,0 +1,30 @@
+"""`millrace worker` and `millrace beat`: become the Celery process that `millrace up` would have started, for machines
+whose processes are looked after by something else (see Procfile)."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import click
+
+from core import settings
+from tasks import commands
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["ingest", "variants"]))
+def worker(kind: commands.Worker) -> None:
+    """Run this host's ingest worker, or a variants worker."""
+    _become(commands.worker(kind, settings.load()))
+
+
+@click.command()
+def beat() -> None:
+    """Run the clock of the fleet-wide sweeps: one is enough, two do no harm."""
+    settings.load()
+    _become(commands.beat())
+
+
+def _become(argv: list[str]) -> NoReturn:
+    os.execv(argv[0], argv)  # noqa: S606 - an argument list, never a shell
