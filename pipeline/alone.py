@@ -7,7 +7,6 @@ time-out or error is a verdict on the work.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -22,11 +21,12 @@ from uuid import UUID
 from core import logs, settings
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant
+from core.parent_death import die_with_parent
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
+TOLD_TO_GO = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def limit(configured: Settings, size: int) -> timedelta:
@@ -36,8 +36,8 @@ def limit(configured: Settings, size: int) -> timedelta:
 
 
 def run(configured: Settings, arguments: Sequence[str], *, size: int, text: str = "") -> FailureReason | None:
-    """Run `python -m pipeline.alone ARGUMENTS` with `text` as its input. None: it ended in an orderly way, and has
-    settled the work itself."""
+    """Run `python -m pipeline.alone ARGUMENTS` with `text` as its input. None: it ended in an orderly way and
+    has settled the work itself, or it was told to go."""
     seconds = limit(configured, size).total_seconds()
     child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell, ids only
         [sys.executable, "-m", "pipeline.alone", str(os.getpid()), *arguments],
@@ -56,7 +56,7 @@ def run(configured: Settings, arguments: Sequence[str], *, size: int, text: str 
         child.kill()
         child.communicate()
         raise
-    if child.returncode == 0:
+    if child.returncode == 0 or -child.returncode in TOLD_TO_GO:
         return None
     if child.returncode < 0:
         name = signal.Signals(-child.returncode).name
@@ -66,9 +66,7 @@ def run(configured: Settings, arguments: Sequence[str], *, size: int, text: str 
 
 
 def _restrict(parent: int, configured: Settings) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(0)
+    die_with_parent(parent)
     memory = int(configured.work.solo_memory)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -23,9 +23,9 @@ CAPACITY = 1000
 
 class CeleryHints:
     """For web processes and workers: `ingest` and `derive` return at once. A hint that cannot be sent is forgotten: the
-    sweep and beat find the work without it."""
+    sweep and beat find the work without it. Without `host_id` this process accepts no uploads."""
 
-    def __init__(self, app: Celery, host_id: UUID | None) -> None:
+    def __init__(self, app: Celery, host_id: UUID | None = None) -> None:
         self._app = app
         self._host_id = host_id
         self._waiting: queue.Queue[tuple[str, str, str]] = queue.Queue(CAPACITY)
