@@ -13,7 +13,6 @@ from celery.signals import setup_logging, worker_process_init, worker_process_sh
 
 from core import logs, settings
 from pipeline.services import Services, build
-from storage import host
 from tasks.celery_app import app
 from tasks.hints import CeleryHints
 
@@ -25,12 +24,11 @@ def services() -> Services:
     global _services
     if _services is None:
         configured = settings.load()
-        hints = CeleryHints(app, host.known(configured))
-        _services = build(configured, hints, pool_size=2)
+        _services = build(configured, CeleryHints(app), pool_size=2)
     return _services
 
 
-class MillraceTask(Task):  # type: ignore[misc] - celery has no types
+class MillraceTask(Task):  # type: ignore[misc]  # celery has no types
     abstract = True
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -46,12 +44,12 @@ def as_upload_id(text: object) -> UUID | None:
         return None
 
 
-@setup_logging.connect
+@setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _configure_logging(**_: object) -> None:
     logs.configure(settings.load())
 
 
-@worker_process_init.connect
+@worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _orderly_end(**_: object) -> None:
     """A pool child that is told to go raises SystemExit where it stands, so that the attempt is refunded."""
     signal.signal(signal.SIGTERM, _leave)
@@ -61,7 +59,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-@worker_process_shutdown.connect
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _close(**_: object) -> None:
     if _services is not None:
         _services.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
 
 from core import settings
 from core.settings import Settings, require_url
@@ -53,7 +52,6 @@ def configuration(configured: Settings) -> dict[str, Any]:
         "task_soft_time_limit": work.soft_time_limit_seconds,
         "task_time_limit": work.time_limit_seconds,
         "task_create_missing_queues": True,
-        "task_queues": [Queue(INTERACTIVE), Queue(EAGER), Queue(MAINTENANCE)],
         "worker_prefetch_multiplier": 1,
         "worker_max_tasks_per_child": 1000,
         "worker_soft_shutdown_timeout": 8,

@@ -7,7 +7,7 @@ from tasks.base import MillraceTask, services
 from tasks.celery_app import app
 
 
-@app.task(name="derive", base=MillraceTask)  # type: ignore[untyped-decorator] - celery has no types
+@app.task(name="derive", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def run(source: str) -> None:
     try:
         sha256 = bytes.fromhex(source)

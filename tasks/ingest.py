@@ -16,7 +16,7 @@ BATCH = 32
 """Listing a backlog of 100,000 costs something, so it is not done for each entry. Who comes second finds it claimed."""
 
 
-@app.task(name="ingest", base=MillraceTask)  # type: ignore[untyped-decorator] - celery has no types
+@app.task(name="ingest", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def run(upload_id: str) -> None:
     found = as_upload_id(upload_id)
     batch = [found] if found else []

@@ -7,26 +7,26 @@ from tasks.base import MillraceTask, services
 from tasks.celery_app import app
 
 
-@app.task(name="maintenance.wake_variants", base=MillraceTask)  # type: ignore[untyped-decorator] - celery has no types
+@app.task(name="maintenance.wake_variants", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def wake_variants() -> None:
     maintenance.wake_variants(services())
 
 
-@app.task(name="maintenance.collect_garbage", base=MillraceTask)  # type: ignore[untyped-decorator] - celery has no types
+@app.task(name="maintenance.collect_garbage", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def collect_garbage() -> None:
     maintenance.collect_garbage(services())
 
 
-@app.task(name="maintenance.mark_lost_hosts", base=MillraceTask)  # type: ignore[untyped-decorator] - celery has no types
+@app.task(name="maintenance.mark_lost_hosts", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def mark_lost_hosts() -> None:
     maintenance.mark_lost_hosts(services())
 
 
-@app.task(name="maintenance.give_up_reservations", base=MillraceTask)  # type: ignore[untyped-decorator] - celery has no types
+@app.task(name="maintenance.give_up_reservations", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def give_up_reservations() -> None:
     maintenance.give_up_reservations(services())
 
 
-@app.task(name="maintenance.forget_old", base=MillraceTask)  # type: ignore[untyped-decorator] - celery has no types
+@app.task(name="maintenance.forget_old", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def forget_old() -> None:
     maintenance.forget_old(services())
