@@ -1,0 +1,144 @@
+"""From the bytes of a picture to pixels: 8 bit, sRGB or grey, upright, with or without alpha.
+
+The file is mapped, not read, and only as far as the body goes: what follows it in a staged entry does not exist here.
+The loader is the one for the sniffed type; nothing is guessed. Broken pictures are errors, also when a decoder would
+make up the missing part.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import BadImage
+from core.model import ImageFacts
+from core.settings import Limits
+from imaging.containers.exif import turned
+from imaging.engine import reason, vips
+from imaging.operations.geometry import Size
+from imaging.probe import probe
+
+LOADERS: Mapping[str, str] = {
+    "image/jpeg": "jpegload_source",
+    "image/png": "pngload_source",
+    "image/gif": "gifload_source",
+    "image/tiff": "tiffload_source",
+    "image/webp": "webpload_source",
+    "image/avif": "heifload_source",
+}
+JPEG_SHRINKS = (8, 4, 2)
+SPARE = 2
+"""Shrinking while loading leaves at least so many times the wanted size, because it is cruder than a resize."""
+
+UNLIMITED = Limits(max_bytes=1 << 62, max_pixels=1 << 62, max_frames=1 << 31)
+"""The limits were held when the picture was accepted; settings that changed since do not make it a bad one."""
+
+TIMING = frozenset({"delay", "loop", "icc-profile-data"})
+"""What an animation needs beside its pixels; the profile goes when its frames are converted."""
+
+UPRIGHT: Mapping[int, tuple[str, ...]] = {
+    2: ("fliphor",),
+    3: ("rot180",),
+    4: ("flipver",),
+    5: ("rot90", "fliphor"),
+    6: ("rot90",),
+    7: ("rot270", "fliphor"),
+    8: ("rot270",),
+}
+
+
+@dataclass(frozen=True)
+class Original:
+    """The encoded picture, and what its header says. Its size is as displayed."""
+
+    data: mmap.mmap
+    facts: ImageFacts
+
+    @classmethod
+    def open(cls, fd: int, size: int) -> Original:
+        """Raises:
+        BadImage: the header makes no sense.
+        """
+        if size < 1:
+            raise BadImage("the file is empty")
+        data = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+        return cls(data, probe(data, size=size, limits=UNLIMITED))  # type: ignore[arg-type]  # reads like a file
+
+    @property
+    def size(self) -> Size:
+        return self.facts.width, self.facts.height
+
+    def still(self, size: Size) -> Any:
+        """The first frame, scaled to `size`, in memory."""
+        sideways = turned(self.facts.orientation)
+        stored = self.size[::-1] if sideways else self.size
+        wanted = size[::-1] if sideways else size
+        picture = self._load(**_shrink_on_load(self.facts.media_type, stored, wanted))
+        if picture.width > stored[0] or picture.height > stored[1]:
+            raise BadImage("the picture is larger than its header said")
+        picture = _bare(_in_memory(scaled(picture, wanted)))
+        for step in UPRIGHT.get(self.facts.orientation, ()):
+            picture = getattr(picture, step)()
+        return _in_memory(picture) if self.facts.orientation > 1 else picture
+
+    def frames(self) -> list[Any]:
+        """All frames of an animation, each as it shows, at their own size."""
+        strip = self._load(n=-1)
+        high = strip.get("page-height") if strip.get_typeof("page-height") else strip.height
+        strip = _bare(_in_memory(strip), keep=TIMING)
+        return [strip.crop(0, top, strip.width, high) for top in range(0, strip.height - high + 1, high)]
+
+    def _load(self, **options: Any) -> Any:
+        pyvips = vips()
+        source = pyvips.Source.new_from_memory(self.data)
+        loader = getattr(pyvips.Image, LOADERS[self.facts.media_type])
+        try:
+            return loader(source, access="sequential", fail_on="error", **options)
+        except pyvips.Error as error:
+            raise BadImage(f"the picture cannot be decoded: {reason(error)}") from None
+
+
+def scaled(picture: Any, size: Size) -> Any:
+    """The picture at exactly `size`, 8 bit, sRGB or grey. Colour profiles are honoured and CMYK is converted."""
+    pyvips = vips()
+    grey = picture.interpretation in {"b-w", "grey16"} and not picture.get_typeof("icc-profile-data")
+    try:
+        result = picture.thumbnail_image(
+            size[0], height=size[1], size="force", no_rotate=True, output_profile="srgb", fail_on="error"
+        )
+        if result.bands > 4:
+            result = result[:3]
+        if grey and result.bands >= 3:
+            result = (result[0] if result.bands == 3 else result[0].bandjoin(result[3])).copy(interpretation="b-w")
+        return result
+    except pyvips.Error as error:
+        raise BadImage(f"the picture cannot be scaled: {reason(error)}") from None
+
+
+def _bare(picture: Any, keep: frozenset[str] = frozenset()) -> Any:
+    """Without metadata: some encoders act on an orientation that was applied already, told to keep it or not."""
+    picture = picture.copy()
+    for name in picture.get_fields():
+        if name not in keep:
+            picture.remove(name)  # those that every picture has, such as its width, stay
+    return picture
+
+
+def _in_memory(picture: Any) -> Any:
+    """Decoding happens here, and so do its errors."""
+    pyvips = vips()
+    try:
+        return picture.copy_memory()
+    except pyvips.Error as error:
+        raise BadImage(f"the picture cannot be decoded: {reason(error)}") from None
+
+
+def _shrink_on_load(media_type: str, stored: Size, wanted: Size) -> dict[str, Any]:
+    factor = min(stored[0] / wanted[0], stored[1] / wanted[1])
+    if media_type == "image/jpeg":
+        return {"shrink": next((shrink for shrink in JPEG_SHRINKS if factor >= SPARE * shrink), 1)}
+    if media_type == "image/webp" and factor > SPARE:
+        return {"scale": SPARE / factor}
+    return {}

@@ -1,0 +1,148 @@
+"""All wanted variants of one picture from one decode.
+
+The decoded picture is as small as the largest variant allows. The fixed rule of sharing: a variant is scaled from a
+picture of its own size, from one at least twice its size, or from the source itself; never from anything in between.
+One bad variant does not fail the others. Memory: the decoded picture, at most twice the largest variant on each side
+and never more than the source, and the scaled ones in turn. An animation is decoded whole for each variant that keeps
+its frames; `Recipe` bounds those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from core.errors import BadImage, Rejected
+from imaging.decode import Original, scaled
+from imaging.encode import encode
+from imaging.engine import reason, vips
+from imaging.operations import OPERATIONS
+from imaging.operations.geometry import Size, cover, times
+from imaging.recipe import Recipe
+
+TWICE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A finished file. `index` is the recipe's place in what was asked."""
+
+    index: int
+    path: Path
+    size: int
+    sha256: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderFailed:
+    index: int
+    error: Rejected
+
+
+def render(fd: int, size: int, recipes: Sequence[Recipe], directory: Path) -> Iterator[Rendered | RenderFailed]:
+    """One result for each recipe, the largest first; the files lie in `directory`. The picture is `fd`'s first `size`
+    bytes, which stay as they are while this runs; the descriptor's position does not matter.
+
+    Raises:
+        Unavailable: the results cannot be written now.
+    """
+    try:
+        original = Original.open(fd, size)
+    except Rejected as error:
+        yield from (RenderFailed(index, error) for index in range(len(recipes)))
+        return
+    stills = [(index, recipe) for index, recipe in enumerate(recipes) if not recipe.animated]
+    yield from _stills(original, sorted(stills, key=lambda one: one[1].w * one[1].h, reverse=True), directory)
+    for index, recipe in enumerate(recipes):
+        if recipe.animated:
+            yield _attempt(index, recipe, directory, partial(_animation, original, recipe))
+
+
+def _stills(
+    original: Original, recipes: Sequence[tuple[int, Recipe]], directory: Path
+) -> Iterator[Rendered | RenderFailed]:
+    if not recipes:
+        return
+    sizes = [OPERATIONS[recipe.fit].scaled(original.size, recipe.size) for _, recipe in recipes]
+    try:
+        shared = _Shared(original.still(master(original.size, sizes)))
+    except Rejected as error:
+        yield from (RenderFailed(index, error) for index, _ in recipes)
+        return
+    for (index, recipe), wanted in zip(recipes, sizes, strict=True):
+        yield _attempt(index, recipe, directory, partial(_still, shared, recipe, wanted))
+
+
+def _attempt(index: int, recipe: Recipe, directory: Path, make: Callable[[], Any]) -> Rendered | RenderFailed:
+    path = directory / f"{index}.{recipe.extension}"
+    try:
+        picture = make()
+        sink = encode(picture, path, recipe.format, recipe.q)
+    except Rejected as error:
+        return RenderFailed(index, error)
+    return Rendered(index, path, sink.size, sink.sha256, recipe.media_type, recipe.w, recipe.h)
+
+
+def _still(shared: _Shared, recipe: Recipe, wanted: Size) -> Any:
+    pyvips = vips()
+    try:
+        return OPERATIONS[recipe.fit].cut(shared.at(wanted, keep=recipe.fit != "stretch"), recipe.size)
+    except pyvips.Error as error:
+        raise BadImage(f"the variant cannot be made: {reason(error)}") from None
+
+
+def master(source: Size, sizes: Sequence[Size]) -> Size:
+    """How large the shared picture must be so that the rule of sharing holds for every one of `sizes`."""
+    covers = [cover(source, size) for size in sizes]
+    largest = max(covers)
+    if largest[0] >= source[0] or largest[1] >= source[1]:
+        return source
+    if all(size == largest or twice(largest, size) for size in sizes):
+        return largest
+    return times(source, min(1.0, TWICE * max(largest[0] / source[0], largest[1] / source[1])))
+
+
+def twice(picture: Size, wanted: Size) -> bool:
+    """At least twice as large, rounding aside."""
+    return picture[0] + 1 >= TWICE * wanted[0] and picture[1] + 1 >= TWICE * wanted[1]
+
+
+class _Shared:
+    """The pictures at hand, the source's aspect in all of them."""
+
+    def __init__(self, decoded: Any) -> None:
+        self._decoded = decoded
+        self._pictures = {(decoded.width, decoded.height): decoded}
+
+    def at(self, size: Size, *, keep: bool) -> Any:
+        if size in self._pictures:
+            return self._pictures[size]
+        larger = [have for have in self._pictures if twice(have, size)]
+        base = self._pictures[min(larger)] if larger else self._decoded
+        picture = scaled(base, size).copy_memory()
+        if keep:
+            self._pictures[size] = picture
+        return picture
+
+
+def _animation(original: Original, recipe: Recipe) -> Any:
+    """Frames under each other, as libvips wants them. What to cut is decided once, on the first frame."""
+    pyvips = vips()
+    operation = OPERATIONS[recipe.fit]
+    wanted = operation.scaled(original.size, recipe.size)
+    frames = original.frames()
+    try:
+        first = operation.cut(scaled(frames[0], wanted).copy_memory(), recipe.size)
+        left, top = (-first.xoffset, -first.yoffset) if recipe.fit in {"crop", "fill"} else (0, 0)
+        cut = [scaled(frame, wanted).crop(left, top, *recipe.size) for frame in frames]
+        joined = pyvips.Image.arrayjoin(cut, across=1).copy_memory()
+    except pyvips.Error as error:
+        raise BadImage(f"the animation cannot be scaled: {reason(error)}") from None
+    joined.set_type(pyvips.GValue.gint_type, "page-height", recipe.h)
+    return joined
