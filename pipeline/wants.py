@@ -29,7 +29,7 @@ class Profiles:
         named: dict[str, Parameters] = {}
         for name, options in settings.profiles.items():
             try:
-                named[name] = Parameters.parse(options)
+                named[name] = Parameters.parse(options).checked(settings.variants)
             except BadRequest as error:
                 raise Misconfigured(f"profiles.{name}: {error.detail}") from None
         for rule in settings.paths:
