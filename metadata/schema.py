@@ -1,0 +1,225 @@
+"""The tables: columns, keys and indexes only.
+
+`asset.id` is what the children of an asset point to before the asset itself is inserted: in the metadata transaction
+the row of `path_counter` is locked last, and the asset needs its number. So those foreign keys are checked at COMMIT.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from metadata.ltree import LTREE
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+TIME = DateTime(timezone=True)
+NOW = func.now()
+
+generation_seq = Sequence("generation_seq", data_type=BigInteger, metadata=metadata)
+
+host = Table(
+    "host",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("last_seen", TIME, nullable=False, server_default=NOW),
+)
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("host_id", Uuid, nullable=False),
+    Column("asset_id", Uuid, nullable=False),
+    Column("path_text", Text),  # null once purged
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("accepted_at", TIME, nullable=False),
+    Column("recorded_at", TIME),
+    CheckConstraint("state IN ('announced', 'recorded')", name="state"),
+    Index("ix_upload_announced", "host_id", postgresql_where=text("state = 'announced'")),
+    Index("ix_upload_asset_id", "asset_id"),
+    Index("ix_upload_recorded_at", "recorded_at", postgresql_where=text("state = 'recorded'")),
+)
+
+blob = Table(
+    "blob",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("gc_after", TIME),  # set: look from then on whether anything still refers to it
+    CheckConstraint("octet_length(sha256) = 32", name="sha256"),
+    Index("ix_blob_gc_after", "gc_after", postgresql_where=text("gc_after IS NOT NULL")),
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("blob", ForeignKey("blob.sha256"), primary_key=True),
+    Column("store", Text, primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reserved_at", TIME, nullable=False, server_default=NOW),
+    Column("last_verified_at", TIME),
+    CheckConstraint("state IN ('pending', 'healthy')", name="state"),
+    Index("ix_replica_pending", "reserved_at", postgresql_where=text("state = 'pending'")),
+)
+
+garbage = Table(
+    "garbage",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("store", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+)
+
+asset = Table(
+    "asset",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("path", LTREE, nullable=False),
+    Column("path_text", Text, nullable=False),
+    Column("path_hash", LargeBinary, nullable=False),
+    Column("entry", Integer, nullable=False),
+    Column("blob", ForeignKey("blob.sha256"), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("frames", Integer),
+    Column("orientation", SmallInteger, nullable=False),
+    Column("has_alpha", Boolean, nullable=False),
+    Column("alt", Text),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("upload_id", Uuid, nullable=False),
+    Column("accepted_at", TIME, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    UniqueConstraint("path_hash", "entry"),
+    Index("ix_asset_path", "path", postgresql_using="gist"),
+    Index("ix_asset_newest", "path_hash", text("accepted_at DESC"), text("id DESC")),
+    Index("ix_asset_blob", "blob"),
+)
+
+tombstone = Table(
+    "tombstone",
+    metadata,
+    Column("asset_id", Uuid, primary_key=True),
+    Column("path_text", Text),  # both null once purged
+    Column("path_hash", LargeBinary),
+    Column("entry", Integer, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("upload_id", Uuid, nullable=False),
+    Column("deleted_at", TIME, nullable=False, server_default=NOW),
+    Index("ix_tombstone_deleted_at", "deleted_at"),
+)
+
+path_counter = Table(
+    "path_counter",
+    metadata,
+    Column("path_hash", LargeBinary, primary_key=True),
+    Column("next", Integer, nullable=False),
+)
+
+
+def _asset_id() -> Column[object]:
+    key = ForeignKey("asset.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED")
+    return Column("asset_id", key, primary_key=True)
+
+
+label = Table(
+    "label",
+    metadata,
+    _asset_id(),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index("ix_label_lookup", "key", "value"),
+)
+
+tag = Table(
+    "tag",
+    metadata,
+    _asset_id(),
+    Column("value", Text, primary_key=True),
+    Index("ix_tag_lookup", "value"),
+)
+
+variant = Table(
+    "variant",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("source", ForeignKey("blob.sha256"), nullable=False),
+    Column("recipe_hash", LargeBinary, nullable=False),
+    Column("recipe", JSONB, nullable=False),
+    Column("blob", ForeignKey("blob.sha256")),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("unfinished", Integer, nullable=False),
+    Column("lease_until", TIME),
+    Column("fence", BigInteger, nullable=False),
+    Column("next_attempt_at", TIME, nullable=False, server_default=NOW),
+    Column("error_kind", Text),
+    Column("error_detail", Text),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("finished_at", TIME),
+    UniqueConstraint("source", "recipe_hash"),
+    CheckConstraint("state IN ('pending', 'ready', 'failed')", name="state"),
+    CheckConstraint("(state = 'ready') = (blob IS NOT NULL)", name="ready_has_blob"),
+    Index("ix_variant_due", "next_attempt_at", postgresql_where=text("state = 'pending'")),
+    Index("ix_variant_blob", "blob", postgresql_where=text("blob IS NOT NULL")),
+)
+
+asset_variant = Table(
+    "asset_variant",
+    metadata,
+    _asset_id(),
+    Column("variant_id", ForeignKey("variant.id", ondelete="CASCADE"), primary_key=True),
+    Column("profile", Text, primary_key=True),  # '' when asked for by parameters: a key column cannot be null
+    Column("eager", Boolean, nullable=False),
+    Index("ix_asset_variant_variant_id", "variant_id"),
+)
+
+failure = Table(
+    "failure",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # the upload's or the variant's
+    Column("subject", Text, nullable=False),
+    Column("host_id", Uuid),
+    Column("path_text", Text),
+    Column("kind", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("failed_at", TIME, nullable=False, server_default=NOW),
+    Column("wish", Text),
+    CheckConstraint("subject IN ('ingest', 'variant')", name="subject"),
+    CheckConstraint("wish IN ('retry', 'discard')", name="wish"),
+    Index("ix_failure_newest", text("failed_at DESC"), text("id DESC")),
+    Index("ix_failure_host_id", "host_id"),
+)
