@@ -10,15 +10,15 @@ import click
 from core.errors import MillraceError, Misconfigured
 
 _COMMANDS = {
-    "beat": "cli.worker",
-    "config": "cli.config",
-    "migrate": "cli.migrate",
-    "staging": "cli.staging",
-    "sweep": "cli.sweep",
-    "up": "cli.up",
-    "worker": "cli.worker",
+    "beat": ("cli.worker", "Run the clock of the fleet-wide sweeps."),
+    "config": ("cli.config", "Print the effective settings, secrets masked."),
+    "migrate": ("cli.migrate", "Bring the database to this version's schema."),
+    "staging": ("cli.staging", "Look after this host's staging directory."),
+    "sweep": ("cli.sweep", "Run this host's sweep."),
+    "up": ("cli.up", "Run everything on this machine."),
+    "worker": ("cli.worker", "Run one Celery worker."),
 }
-"""Name → the module that holds a click command under the same name."""
+"""Name → the module that holds a click command under the same name, and one line about it."""
 
 
 class _LazyGroup(click.Group):
@@ -26,11 +26,15 @@ class _LazyGroup(click.Group):
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in _COMMANDS:
             return None
+        module, _ = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

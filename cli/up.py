@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from pydantic import SecretStr
 
 from cli import first_run, stack
 from cli.address import Address
@@ -47,7 +48,9 @@ def up(ephemeral: bool, no_examples: bool) -> None:
         configured = settings.load()
         address = Address.from_environment(os.environ).reserved()
         with _data_home(run, home, ephemeral) as data:
-            _run(_Plan(configured, address, data, run, ephemeral, not no_examples), stop)
+            plan = _Plan(configured, address, data, run, ephemeral, not no_examples)
+            _check(_of_children(plan))
+            _run(plan, stop)
     say("stopped")
 
 
@@ -59,6 +62,18 @@ class _Plan:
     run: RunDirectory
     ephemeral: bool
     examples: bool
+
+
+def _check(configured: Settings) -> None:
+    """Meet now what would stop the children one by one: stores, profiles, a copied staging directory."""
+    from pipeline.services import build
+
+    somewhere = configured.database_url or SecretStr("postgresql:///not-asked-yet")
+    services = build(configured.model_copy(update={"database_url": somewhere}))
+    try:
+        services.staging.host_id  # noqa: B018 - opening it is the check
+    finally:
+        services.close()
 
 
 def _run(plan: _Plan, stop: threading.Event) -> None:

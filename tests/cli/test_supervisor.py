@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cli.processes import Identity
+from tests.cli.processes import all_gone, command_of, descendants, identities, running_in
 
 ROOT = Path(__file__).parent.parent.parent
 SLEEP = "touch $READY; sleep 1000"
@@ -46,23 +46,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.stdout.close()
 
 
-def descendants(pid: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    except OSError:
-        return []
-    return [found for child in map(int, text.split()) for found in (child, *descendants(child))]
-
-
 def pid_of(home: Path, name: str) -> int:
     return int(json.loads((home / "run" / f"{name}.pid").read_text())["pid"])
-
-
-def running_in(home: Path) -> Iterator[int]:
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if f"MILLRACE_HOME={home}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                yield int(entry.name)
 
 
 def heard(process: subprocess.Popen[str], word: str) -> str:
@@ -73,19 +58,6 @@ def heard(process: subprocess.Popen[str], word: str) -> str:
         if word in line:
             return line
     raise AssertionError(f"never said {word!r}: {lines}")
-
-
-def identities(pids: list[int]) -> list[Identity]:
-    return [found for pid in pids if (found := Identity.of(pid))]
-
-
-def all_gone(processes: list[Identity], seconds: float = 5) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not any(process.is_alive() for process in processes):
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_dead_child_is_started_again_within_two_seconds_and_said(start: Start, tmp_path: Path) -> None:
@@ -141,14 +113,7 @@ def test_children_die_with_a_killed_supervisor(start: Start) -> None:
     heard(stack, "ready")
     children = identities(descendants(stack.pid))
     stack.kill()
-    assert all_gone([child for child in children if b"bash" in command_of(child.pid)])
-
-
-def command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    assert all_gone([child for child in children if "bash" in command_of(child.pid)])
 
 
 def test_the_next_start_stops_what_is_left_over(start: Start, tmp_path: Path) -> None:
