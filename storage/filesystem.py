@@ -35,12 +35,9 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class FilesystemOptions(StoreOptions):
-    kind: Literal["filesystem"]
+    kind: Literal["filesystem"] = "filesystem"
     root: Path
     sync_to_disk: bool = True
-
-    def open(self, name: str) -> FilesystemStore:
-        return FilesystemStore(name, self.root, sync_to_disk=self.sync_to_disk)
 
     def objection(self, deployment: Deployment) -> str | None:
         staging = deployment.staging
@@ -53,10 +50,10 @@ class FilesystemOptions(StoreOptions):
 
 
 class FilesystemStore:
-    def __init__(self, name: str, root: Path, *, sync_to_disk: bool = True) -> None:
+    def __init__(self, name: str, options: FilesystemOptions) -> None:
         self.name = name
-        self._root = root.absolute()
-        self._sync = sync_to_disk
+        self._root = options.root.absolute()
+        self._sync = options.sync_to_disk
         self._ready = False
         self._preparing = Lock()
         self._synced: set[tuple[str, ...]] = set()

@@ -18,10 +18,7 @@ from storage.reading import stops_at, verified_blocks
 
 
 class MemoryOptions(StoreOptions):
-    kind: Literal["memory"]
-
-    def open(self, name: str) -> MemoryStore:
-        return MemoryStore(name)
+    kind: Literal["memory"] = "memory"
 
     def objection(self, deployment: Deployment) -> str | None:
         if deployment.single_process:
@@ -37,7 +34,8 @@ class _Object:
 
 
 class MemoryStore:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, options: MemoryOptions) -> None:
+        del options
         self.name = name
         self._objects: dict[str, _Object] = {}
         self._lock = Lock()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 
 from core.settings import Section, Staging
-from storage.interface import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,6 @@ class StoreOptions(Section):
     """Unknown keys are refused. Secrets are `SecretStr`, so that a dump masks them."""
 
     kind: str
-
-    @abstractmethod
-    def open(self, name: str) -> ObjectStore:
-        """Make the store. It touches neither disk nor network before its first use."""
 
     def objection(self, deployment: Deployment) -> str | None:
         """Why these options must not be used in this deployment, `key: reason`; None: they may."""

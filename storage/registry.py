@@ -1,0 +1,97 @@
+"""From `[stores.NAME]` in the settings to the stores themselves.
+
+A new backend is a file, its options, and one line in `BACKENDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from core.errors import Misconfigured
+from core.settings import Settings
+from storage.filesystem import FilesystemOptions, FilesystemStore
+from storage.interface import ObjectStore
+from storage.memory import MemoryOptions, MemoryStore
+from storage.options import Deployment, StoreOptions
+from storage.s3 import S3Store
+from storage.s3_options import S3Options
+
+Options = TypeVar("Options", bound=StoreOptions)
+
+
+@dataclass(frozen=True)
+class Backend(Generic[Options]):
+    options: type[Options]
+    open: Callable[[str, Options], ObjectStore]
+    """Touches neither disk nor network: a store that is down must not keep a process from starting."""
+
+
+BACKENDS: Final[Mapping[str, Backend[Any]]] = {
+    "filesystem": Backend(FilesystemOptions, FilesystemStore),
+    "memory": Backend(MemoryOptions, MemoryStore),
+    "s3": Backend(S3Options, S3Store),
+}
+
+
+def open_stores(settings: Settings, *, single_process: bool = False) -> dict[str, ObjectStore]:
+    """Every configured store by its name.
+
+    Raises:
+        Misconfigured: one line for each fault, naming the key.
+    """
+    deployment = Deployment(settings.staging, single_process)
+    checked = _checked(settings, deployment)
+    return {name: BACKENDS[options.kind].open(name, options) for name, options in checked.items()}
+
+
+def describe(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The effective options of every store, defaults filled in and secrets masked.
+
+    Raises:
+        Misconfigured: as `open_stores`, but for what depends on how this process is run.
+    """
+    checked = _checked(settings, None)
+    return {name: options.model_dump(mode="json") for name, options in checked.items()}
+
+
+def _checked(settings: Settings, deployment: Deployment | None) -> dict[str, StoreOptions]:
+    checked: dict[str, StoreOptions] = {}
+    faults: list[str] = []
+    for name, given in settings.store_options.items():
+        try:
+            checked[name] = _read(name, given)
+        except Misconfigured as fault:
+            faults.append(fault.detail)
+            continue
+        if deployment and (objection := checked[name].objection(deployment)):
+            faults.append(f"stores.{name}.{objection}")
+    if faults:
+        raise Misconfigured("\n".join(faults))
+    return checked
+
+
+def _read(name: str, given: Mapping[str, Any]) -> StoreOptions:
+    known = ", ".join(sorted(BACKENDS))
+    kind = given.get("kind")
+    if kind is None:
+        raise Misconfigured(f"stores.{name}.kind: missing (there is: {known})")
+    if not isinstance(kind, str) or kind not in BACKENDS:
+        raise Misconfigured(f"stores.{name}.kind: no backend is called {kind!r} (there is: {known})")
+    try:
+        options: StoreOptions = BACKENDS[kind].options.model_validate(dict(given))
+    except ValidationError as error:
+        raise Misconfigured(_lines(name, error)) from None
+    return options
+
+
+def _lines(name: str, error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        key = ".".join(["stores", name, *(str(part) for part in fault["loc"])])
+        message = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{key}: {message}")
+    return "\n".join(lines)
