@@ -9,28 +9,27 @@ from pathlib import Path
 
 from cli.address import Address
 from cli.own_process import Process, program
+from cli.processes import StopLadder
 from core.settings import Settings
 from tasks import commands
 
+_PATIENCE: StopLadder = ((signal.SIGTERM, 9.0), (signal.SIGKILL, 1.0))
+"""A process that is killed loses nothing; patience lets uploads end and spares work from being done twice."""
 
-def background(settings: Settings, variables: Mapping[str, str]) -> list[Process]:
-    """A worker that is killed loses nothing; the patience only spares work from being done twice."""
-    table = {
+
+def processes(settings: Settings, address: Address, variables: Mapping[str, str]) -> list[Process]:
+    """Web comes first: it hears TERM first, and takes no more uploads while the others end."""
+    web = [program("gunicorn"), "--config", "python:app.gunicorn_conf", "--bind", str(address), "app.wsgi:application"]
+    background = {
         "ingest": commands.worker("ingest", settings),
         "variants": commands.worker("variants", settings),
         "beat": commands.beat(),
         "sweep": [program("millrace"), "sweep"],
     }
-    ladder = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0))
-    return [Process(name, argv, variables, ladder) for name, argv in table.items()]
-
-
-def web(address: Address, variables: Mapping[str, str]) -> Process:
-    argv = [
-        program("gunicorn"), "--config", "python:app.gunicorn_conf", "--bind", str(address), "app.wsgi:application",
-    ]  # fmt: skip
-    ladder = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0))
-    return Process("web", argv, variables, ladder, probe=address.answers)
+    return [
+        Process("web", web, variables, _PATIENCE, probe=address.answers),
+        *(Process(name, argv, variables, _PATIENCE) for name, argv in background.items()),
+    ]
 
 
 def variables(home: Path, urls: Mapping[str, str], *, ephemeral: bool) -> dict[str, str]:

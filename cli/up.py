@@ -105,10 +105,9 @@ def _start(plan: _Plan, supervisor: Supervisor, stop: threading.Event) -> dict[s
         raise _Stopped
     urls["http_url"] = plan.address.url
     variables = stack.variables(plan.home, urls, ephemeral=plan.ephemeral)
-    web = stack.web(plan.address, variables)
-    supervisor.start(stack.background(_of_children(plan), variables))
-    supervisor.start([web])
-    _wait(supervisor, [web], stop)
+    processes = stack.processes(_of_children(plan), plan.address, variables)
+    supervisor.start(processes)
+    _wait(supervisor, processes[:1], stop)
     plan.run.publish(urls)
     return urls
 

@@ -1,0 +1,204 @@
+"""`make up` as its user meets it: one real stack, started, killed at, ended and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psycopg2
+import pytest
+import redis
+
+from tests.cli.processes import all_gone, command_of, descendants, identities, running_in
+
+ROOT = Path(__file__).parents[2]
+PICTURE = next(ROOT.glob("examples/*.jpg"), None)
+KINDS = (("postgres",), ("valkey-server", "redis-server"), ("gunicorn",), ("celery",), ("sweep",))
+
+Up = Callable[..., "subprocess.Popen[str]"]
+
+
+def environment(home: Path, port: int, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "MAKE"))}
+    return {**kept, "MILLRACE_HOME": str(home), "PORT": str(port), "HOST": "127.0.0.1", **more}
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    started: list[subprocess.Popen[str]] = []
+
+    def run(home: Path, port: int, *arguments: str, make: bool = False, **more: str) -> subprocess.Popen[str]:
+        direct = [sys.executable, "-m", "cli", "up", *arguments]
+        by_make = ["make", "--no-print-directory", "-o", ".venv/.stamp", "up", f"ARGS={' '.join(arguments)}"]
+        log = (tmp_path / f"up-{len(started)}.log").open("w+")
+        process = subprocess.Popen(
+            by_make if make else direct,
+            cwd=ROOT,
+            env=environment(home, port, **more),
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+        log.close()
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        for pid in descendants(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+
+def services(home: Path, process: subprocess.Popen[str], seconds: float = 90) -> dict[str, str]:
+    """Wait until the stack says where its services are."""
+    deadline = time.monotonic() + seconds
+    file = home / "run" / "services.json"
+    while not file.exists():
+        assert process.poll() is None, said(home)
+        assert time.monotonic() < deadline, said(home)
+        time.sleep(0.1)
+    assert file.stat().st_mode & 0o777 == 0o600
+    found: dict[str, str] = json.loads(file.read_text())
+    return found
+
+
+def said(home: Path) -> str:
+    return "\n".join(log.read_text() for log in sorted(home.parent.glob("up-*.log")))
+
+
+def refused(home: Path, port: int, **more: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "up"],
+        cwd=ROOT,
+        env=environment(home, port, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert list(running_in(home)) == []
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_busy_port_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        complaint = refused(tmp_path / "home", port)
+    assert f"127.0.0.1:{port}" in complaint
+    assert len(complaint.splitlines()) == 1
+    assert not (tmp_path / "home" / "postgres").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[staging\n", "millrace.toml"),
+        ("[staging]\nsink = 1\n", "staging.sink"),
+        ('[stores.main]\nkind = "drawer"\n', "drawer"),
+        ("[profiles.thumb]\nwidth = 1\n", "profiles.thumb"),
+    ],
+)
+def test_a_broken_configuration_is_said_before_anything_starts(
+    tmp_path: Path, free_port: int, text: str, words: str
+) -> None:
+    config = tmp_path / "millrace.toml"
+    config.write_text(text)
+    complaint = refused(tmp_path / "home", free_port, MILLRACE_CONFIG=str(config))
+    assert words in complaint
+    assert not (tmp_path / "home" / "postgres").exists()
+
+
+def test_config_shows_what_is_in_effect_and_no_secret(tmp_path: Path) -> None:
+    config = tmp_path / "millrace.toml"
+    config.write_text(
+        'default_store = "far"\n[stores.far]\nkind = "s3"\nbucket = "b"\nsecret_access_key = "hush-key"\n'
+    )
+    variables = {"MILLRACE_DATABASE_URL": "postgresql://me:hush-db@host/db", "MILLRACE_CONFIG": str(config)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "config"],
+        cwd=ROOT,
+        env=environment(tmp_path, 0, **variables),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "hush" not in done.stdout
+    shown = json.loads(done.stdout)
+    assert shown["database_url"] == "postgresql://me:********@host/db"
+    assert shown["stores"]["far"]["bucket"] == "b"
+
+
+def test_a_stack_from_first_start_to_last(tmp_path: Path, up: Up, free_port: int) -> None:
+    home = tmp_path / "home"
+    make = up(home, free_port, "--no-examples", make=True)
+    found = services(home, make)
+    everything = identities(descendants(make.pid))
+    commands = [command_of(process.pid) for process in everything]
+    for names in KINDS:
+        assert any(name in command for name in names for command in commands), (names, commands)
+    assert any("celery" in command and " worker " in command for command in commands)
+    assert any("celery" in command and " beat" in command for command in commands)
+    assert_services_answer(found)
+    asset = upload(found["http_url"])
+
+    other_home = tmp_path / "other"
+    other = up(other_home, 0, "--no-examples", "--ephemeral")
+    elsewhere = services(other_home, other)
+    assert elsewhere["http_url"] != found["http_url"]
+    assert httpx.get(elsewhere["http_url"] + asset).status_code == 404
+    in_memory = Path((other_home / "run" / "ephemeral").read_text())
+    assert in_memory.is_dir()
+
+    make.terminate()
+    make.wait(20)
+    assert all_gone(everything, 0.5), said(home)
+    assert not (home / "run" / "services.json").exists()
+
+    again = up(home, free_port, "--no-examples")
+    assert upload_is_there(services(home, again)["http_url"], asset)
+    everything = identities([*descendants(again.pid), *running_in(home)])
+    again.kill()
+    assert all_gone(everything), said(home)
+
+    other.send_signal(signal.SIGINT)
+    assert other.wait(20) == 0
+    assert not in_memory.exists()
+
+
+def assert_services_answer(found: dict[str, str]) -> None:
+    connection = psycopg2.connect(found["database_url"])
+    connection.close()
+    client = redis.Redis.from_url(found["redis_url"])
+    assert client.ping()
+    client.close()
+    assert httpx.get(f"{found['http_url']}/livez").status_code == 200
+
+
+def upload(http_url: str) -> str:
+    assert PICTURE is not None
+    answer = httpx.post(
+        f"{http_url}/assets/here.jpg", content=PICTURE.read_bytes(), headers={"Prefer": "wait=20"}, timeout=30
+    )
+    assert answer.status_code == 201, answer.text
+    assert upload_is_there(http_url, answer.headers["Location"])
+    return str(answer.headers["Location"])
+
+
+def upload_is_there(http_url: str, asset: str) -> bool:
+    return httpx.get(f"{http_url}{asset}/-/info", timeout=30).status_code == 200
