@@ -31,6 +31,8 @@ LOADERS: Mapping[str, str] = {
 JPEG_SHRINKS = (8, 4, 2)
 SPARE = 2
 """Shrinking while loading leaves at least so many times the wanted size, because it is cruder than a resize."""
+LEAST = 256
+"""A JPEG is not shrunk below this while loading: it ends on whole pixels, and in a small picture that bends it."""
 
 UNLIMITED = Limits(max_bytes=1 << 62, max_pixels=1 << 62, max_frames=1 << 31)
 """The limits were held when the picture was accepted; settings that changed since do not make it a bad one."""
@@ -138,7 +140,8 @@ def _in_memory(picture: Any) -> Any:
 def _shrink_on_load(media_type: str, stored: Size, wanted: Size) -> dict[str, Any]:
     factor = min(stored[0] / wanted[0], stored[1] / wanted[1])
     if media_type == "image/jpeg":
-        return {"shrink": next((shrink for shrink in JPEG_SHRINKS if factor >= SPARE * shrink), 1)}
+        most = min(factor / SPARE, min(stored) / LEAST)
+        return {"shrink": next((shrink for shrink in JPEG_SHRINKS if most >= shrink), 1)}
     if media_type == "image/webp" and factor > SPARE:
         return {"scale": SPARE / factor}
     return {}

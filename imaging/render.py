@@ -2,6 +2,7 @@
 
 The decoded picture is as small as the largest variant allows. The fixed rule of sharing: a variant is scaled from a
 picture of its own size, from one at least twice its size, or from the source itself; never from anything in between.
+The decoded picture serves from twice the size on, those scaled from it from four times on.
 One bad variant does not fail the others. Memory: the decoded picture, at most twice the largest variant on each side
 and never more than the source, and the scaled ones in turn. An animation is decoded whole for each variant that keeps
 its frames; `Recipe` bounds those.
@@ -113,18 +114,22 @@ def twice(picture: Size, wanted: Size) -> bool:
     return picture[0] + 1 >= TWICE * wanted[0] and picture[1] + 1 >= TWICE * wanted[1]
 
 
+def _ample(picture: Size, wanted: Size) -> bool:
+    """So much larger that what it lost by its own scaling cannot be seen. Chains stay short, and so do their errors."""
+    return twice(picture, times(wanted, TWICE))
+
+
 class _Shared:
     """The pictures at hand, the source's aspect in all of them."""
 
     def __init__(self, decoded: Any) -> None:
-        self._decoded = decoded
-        self._pictures = {(decoded.width, decoded.height): decoded}
+        self._whole: Size = (decoded.width, decoded.height)
+        self._pictures = {self._whole: decoded}
 
     def at(self, size: Size, *, keep: bool) -> Any:
         if size in self._pictures:
             return self._pictures[size]
-        larger = [have for have in self._pictures if twice(have, size)]
-        base = self._pictures[min(larger)] if larger else self._decoded
+        base = self._pictures[min(have for have in self._pictures if _ample(have, size) or have == self._whole)]
         picture = scaled(base, size).copy_memory()
         if keep:
             self._pictures[size] = picture
