@@ -1,0 +1,244 @@
+"""The filesystem store against the contract; then what only files have: crashes, links, rights, syncing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import core.failpoints
+from core.errors import AlreadyExists, Forbidden, NotFound, StoreUnavailable
+from storage.fan_out import parts
+from storage.filesystem import FilesystemOptions, FilesystemStore
+from storage.interface import ObjectStore, Span
+from tests.contracts.object_store import ObjectStoreContract, fill, keys, read
+
+KEY = "3a7bd3e2360a3d29eea436fcfb7e44c735d117c42d1c1835420b6b9942dd4f1b.17"
+DATA = b"0123456789" * 1000
+
+
+def store_at(root: Path, *, sync: bool = True) -> FilesystemStore:
+    return FilesystemStore("main", FilesystemOptions(root=root, sync_to_disk=sync))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FilesystemStore:
+    return store_at(tmp_path / "not" / "yet" / "there")
+
+
+class TestFilesystemStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, files: FilesystemStore) -> ObjectStore:
+        return files
+
+    @pytest.fixture
+    def residue(self, files: FilesystemStore) -> Callable[[], list[str]]:
+        return lambda: os.listdir(files._root / "tmp")
+
+
+def test_where_an_object_lies(files: FilesystemStore) -> None:
+    fill(files, KEY)
+    assert (files._root / "objects" / "3a" / "7b" / KEY).read_bytes() == b"bytes"
+    assert parts("..") == ("+.", "==", "+.")
+    assert parts("a/b") == ("a,", "b=", "a,b")
+
+
+def test_a_whole_object_is_a_real_file(files: FilesystemStore) -> None:
+    fill(files, "a", b"0123456789")
+    with files.open("a") as body:
+        assert os.pread(body.fileno(), 4, 3) == b"3456"
+        body.seek(8)
+        assert body.read() == b"89"
+    with files.open("a", Span(2, 4)) as body, pytest.raises(io.UnsupportedOperation):
+        body.fileno()
+
+
+WRITER = """
+import hashlib, io, sys
+from pathlib import Path
+from storage.filesystem import FilesystemOptions, FilesystemStore
+data = b"0123456789" * 1000
+store = FilesystemStore("main", FilesystemOptions(root=Path(sys.argv[1])))
+store.put(sys.argv[2], io.BytesIO(data), size=len(data), sha256=hashlib.sha256(data).digest(), media_type="image/png")
+"""
+
+
+def write_in_another_process(root: Path, failpoints: Path) -> int:
+    environment = os.environ | {"MILLRACE_FAILPOINTS": str(failpoints), "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run([sys.executable, "-c", WRITER, str(root), KEY], env=environment, timeout=60).returncode
+
+
+@pytest.mark.parametrize(
+    ("step", "visible"),
+    [
+        ("filesystem.after-create", False),
+        ("filesystem.before-write", False),
+        ("filesystem.before-fsync", False),
+        ("filesystem.before-link", False),
+        ("filesystem.after-link", True),
+    ],
+)
+def test_killed_at_any_step_it_leaves_no_partial_object(tmp_path: Path, step: str, visible: bool) -> None:
+    (tmp_path / step).write_text("kill")
+    root = tmp_path / "store"
+    assert write_in_another_process(root, tmp_path) == -signal.SIGKILL
+    assert len(os.listdir(root / "tmp")) == 1
+    store = store_at(root)
+    assert keys(store) == ([KEY] if visible else [])
+    assert os.listdir(root / "tmp") == []  # its first use took what the dead one left
+    fill(store, KEY, DATA)
+    assert read(store, KEY) == DATA
+    assert keys(store) == [KEY]
+
+
+def test_the_temporary_file_of_a_living_writer_stays(tmp_path: Path) -> None:
+    class Watching(io.BytesIO):
+        def read(self, count: int | None = -1) -> bytes:
+            other = store_at(tmp_path)
+            assert keys(other) == []
+            assert len(os.listdir(tmp_path / "tmp")) == 1
+            return super().read(count)
+
+    store = store_at(tmp_path)
+    store.put("a", Watching(DATA), size=len(DATA), sha256=hashlib.sha256(DATA).digest(), media_type="image/png")
+    assert read(store, "a") == DATA
+
+
+@pytest.fixture
+def failpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "failpoints"
+    folder.mkdir()
+    monkeypatch.setattr(core.failpoints, "_DIRECTORY", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("step", ["before-write", "before-fsync", "before-link"])
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [("ENOSPC", StoreUnavailable), ("EDQUOT", StoreUnavailable), ("EIO", StoreUnavailable), ("EACCES", Forbidden)],
+)
+def test_errors_of_the_disk(
+    files: FilesystemStore, failpoints: Path, step: str, number: str, error: type[Exception]
+) -> None:
+    (failpoints / f"filesystem.{step}").write_text(f"errno {number}")
+    with pytest.raises(error):
+        fill(files, KEY)
+    assert keys(files) == []
+    assert os.listdir(files._root / "tmp") == []
+    fill(files, KEY)
+
+
+def test_a_link_in_the_root_leads_nowhere(files: FilesystemStore, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "7b").mkdir(parents=True)
+    (outside / "7b" / KEY).write_bytes(b"secret")
+    fill(files, "other")
+    (files._root / "objects" / "3a").symlink_to(outside)
+    for call in (lambda: fill(files, KEY), lambda: read(files, KEY), lambda: files.delete([KEY])):
+        with pytest.raises(StoreUnavailable):
+            call()
+    assert keys(files) == ["other"]
+    assert (outside / "7b" / KEY).read_bytes() == b"secret"
+
+
+def test_a_link_in_place_of_an_object_is_not_followed(files: FilesystemStore, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"bytes")
+    fill(files, KEY)
+    place = files._root / "objects" / "3a" / "7b" / KEY
+    place.unlink()
+    place.symlink_to(tmp_path / "secret")
+    for call in (lambda: read(files, KEY), lambda: files.head(KEY), lambda: fill(files, KEY)):
+        with pytest.raises(StoreUnavailable):
+            call()
+    assert keys(files) == []
+
+
+def test_foreign_files_are_no_objects(files: FilesystemStore) -> None:
+    fill(files, KEY)
+    level = files._root / "objects" / "3a"
+    (level / "README").write_text("mine")
+    (level / "7b" / "not the place").write_text("mine")
+    (level / "7b" / "3a7c").write_text("in the wrong folder")
+    (files._root / "objects" / "lost+found").mkdir()
+    assert keys(files) == [KEY]
+
+
+def test_a_lost_root_is_not_an_empty_store(files: FilesystemStore) -> None:
+    fill(files, KEY)
+    files._root.rename(files._root.with_name("unmounted"))
+    for call in (lambda: files.head(KEY), lambda: read(files, KEY), lambda: keys(files), lambda: fill(files, KEY)):
+        with pytest.raises(StoreUnavailable):
+            call()
+
+
+def test_a_torn_object_is_not_taken_for_the_same(files: FilesystemStore) -> None:
+    """The right size is not enough: after a loss of power a file may hold zeros."""
+    fill(files, KEY, DATA)
+    (files._root / "objects" / "3a" / "7b" / KEY).write_bytes(bytes(len(DATA)))
+    with pytest.raises(AlreadyExists):
+        fill(files, KEY, DATA)
+
+
+def synced(monkeypatch: pytest.MonkeyPatch, put: Callable[[], object]) -> list[str]:
+    """What is synced, in this order: names of directories, and `file`."""
+    names: list[str] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        names.append("file" if path.parent.name == "tmp" else path.name)
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", note)
+        put()
+    return names
+
+
+def test_the_file_and_every_changed_directory_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_at(tmp_path / "new" / "store")
+    folders = [tmp_path.name, "new", "store", "store"]
+    assert synced(monkeypatch, lambda: fill(store, KEY)) == [*folders, "file", "objects", "3a", "7b"]
+    assert synced(monkeypatch, lambda: fill(store, KEY[:-2] + "18")) == ["file", "7b"]
+    assert synced(monkeypatch, lambda: fill(store, "3a88")) == ["file", "3a", "88"]
+
+
+def test_what_is_there_already_is_synced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its writer may have died between the link and the sync."""
+    store = store_at(tmp_path / "store")
+    fill(store, KEY)
+    assert synced(monkeypatch, lambda: fill(store, KEY)) == ["file", KEY, "7b"]
+
+
+def test_directories_that_another_process_made_are_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have died before it synced them."""
+    fill(store_at(tmp_path / "a" / "store"), KEY)
+    store = store_at(tmp_path / "a" / "store")
+    assert synced(monkeypatch, lambda: fill(store, KEY[:-2] + "18")) == ["file", "objects", "3a", "7b"]
+
+
+def test_sync_to_disk_can_be_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_at(tmp_path / "a" / "store", sync=False)
+    assert synced(monkeypatch, lambda: fill(store, KEY)) == []
+    assert read(store, KEY) == b"bytes"
+
+
+def test_opening_touches_nothing(tmp_path: Path) -> None:
+    store_at(tmp_path / "store")
+    assert os.listdir(tmp_path) == []
+
+
+def test_reading_what_is_deleted_meanwhile(files: FilesystemStore) -> None:
+    fill(files, KEY)
+    with files.open(KEY) as body:
+        files.delete([KEY])
+        assert body.read() == b"bytes"
+    with pytest.raises(NotFound):
+        files.open(KEY)

@@ -1,0 +1,210 @@
+"""The S3 store against the contract, on moto's server; then what only S3 has."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from core.errors import Corrupt, Forbidden, NotFound, StoreUnavailable
+from storage.interface import ObjectStore
+from storage.s3 import S3Store
+from storage.s3_multipart import MAX_PARTS, part_size
+from storage.s3_options import S3Options, make_client
+from tests.contracts.object_store import MIB, ObjectStoreContract, fill, keys, read, sha256
+
+
+def options(endpoint: str, bucket: str, **more: Any) -> S3Options:
+    given: dict[str, Any] = {
+        "bucket": bucket,
+        "endpoint_url": endpoint,
+        "access_key_id": "test-key",
+        "secret_access_key": SecretStr("test-secret"),
+        "addressing_style": "path",
+        "multipart_threshold": 5 * MIB,
+        "multipart_part_size": 5 * MIB,
+        "multipart_jobs": 2,
+    }
+    return S3Options.model_validate(given | more)
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_endpoint: str) -> str:
+    client = make_client("main", options(s3_endpoint, "pictures"))
+    client.create_bucket(Bucket="pictures")
+    client.close()
+    return "pictures"
+
+
+@pytest.fixture(scope="module")
+def shared(s3_endpoint: str, bucket: str) -> Iterator[S3Store]:
+    """One client for the module: making it takes longer than most tests."""
+    store = S3Store("main", options(s3_endpoint, bucket))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def s3(shared: S3Store) -> Iterator[S3Store]:
+    yield shared
+    shared.delete(keys(shared))
+
+
+class TestS3Store(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, s3: S3Store) -> ObjectStore:
+        return s3
+
+    @pytest.fixture
+    def residue(self, s3: S3Store, bucket: str) -> Callable[[], list[str]]:
+        def uploads() -> list[str]:
+            return [upload["Key"] for upload in s3._client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+        return uploads
+
+
+def test_stores_below_prefixes_of_one_bucket_do_not_see_each_other(s3_endpoint: str, bucket: str) -> None:
+    store = S3Store("main", options(s3_endpoint, bucket, key_prefix="a/b"))
+    near = S3Store("near", options(s3_endpoint, bucket, key_prefix="a/bc/"))
+    for each in (store, near):
+        fill(each, "c/d")
+        fill(each, "e")
+    assert keys(store) == ["c/d", "e"]
+    assert keys(store, after="c/d") == ["e"]
+    assert keys(store, "c") == ["c/d"]
+    store.delete(["c/d", "e"])
+    assert keys(store) == []
+    assert keys(near) == ["c/d", "e"]
+    near.delete(keys(near))
+    for each in (store, near):
+        each.close()
+
+
+def test_the_hash_is_kept_with_the_object(s3: S3Store) -> None:
+    large = bytes(11 * MIB)
+    fill(s3, "small", b"abc")
+    fill(s3, "large", large)
+    assert s3.head("small").sha256 == sha256(b"abc")
+    assert s3.head("large").sha256 == sha256(large)
+
+
+def test_a_link_works_without_credentials(s3: S3Store) -> None:
+    fill(s3, "a/b", b"abc")
+    link = s3.url("a/b", ttl=timedelta(minutes=5), download_name='Grüße "1"\r\n.png')
+    assert link is not None
+    asked = parse_qs(urlsplit(link).query)
+    assert asked["X-Amz-Expires"] == ["300"]
+    assert asked["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert asked["response-content-disposition"] == [
+        "attachment; filename=\"Gr__e _1___.png\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%221%22%0D%0A.png"
+    ]
+    answer = httpx.get(link, trust_env=False)
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"abc", "image/png")
+
+
+def test_a_link_without_a_name(s3: S3Store) -> None:
+    link = s3.url("a", ttl=timedelta(days=30))
+    assert link is not None
+    assert parse_qs(urlsplit(link).query)["X-Amz-Expires"] == ["604800"]
+    assert "disposition" not in link
+
+
+def test_a_missing_bucket_is_not_a_missing_object(s3_endpoint: str) -> None:
+    store = S3Store("main", options(s3_endpoint, "no-such-bucket"))
+    for call in (lambda: fill(store, "a"), lambda: read(store, "a"), lambda: store.head("a"), lambda: keys(store)):
+        with pytest.raises(StoreUnavailable):
+            call()
+    store.close()
+
+
+def test_virtual_addressing_names_the_bucket_in_the_host() -> None:
+    store = S3Store("main", options("http://s3.example.org", "pictures", addressing_style="virtual"))
+    assert str(store.url("a", ttl=timedelta(minutes=1))).startswith("http://pictures.s3.example.org/a?")
+    store.close()
+
+
+def test_nobody_listens() -> None:
+    store = S3Store("main", options("http://127.0.0.1:1", "pictures"))
+    with pytest.raises(StoreUnavailable):
+        store.head("a")
+    store.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB * MAX_PARTS, 5 * MIB * MAX_PARTS + 1, 5 << 40])
+def test_parts_grow_so_that_they_are_never_too_many(size: int) -> None:
+    part = part_size(size, 5 * MIB)
+    assert part >= 5 * MIB
+    assert -(-size // part) <= MAX_PARTS
+    assert part == 5 * MIB or part - MIB < -(-size // MAX_PARTS)
+
+
+def test_parts_are_on_their_way_together(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both parts must be under way before either may end."""
+    from threading import Barrier
+
+    together = Barrier(2, timeout=60)
+    client = s3._client
+    send = client.upload_part
+
+    def meet(**given: Any) -> Any:
+        together.wait()
+        return send(**given)
+
+    monkeypatch.setattr(client, "upload_part", meet)
+    data = bytes(10 * MIB)
+    fill(s3, "a", data)
+    assert s3.head("a").sha256 == sha256(data)
+
+
+def test_a_failing_part_aborts_the_upload(s3: S3Store, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = s3._client
+    send = client.upload_part
+
+    def fail(**given: Any) -> Any:
+        if given["PartNumber"] == 2:
+            given["UploadId"] = "another"
+        return send(**given)
+
+    monkeypatch.setattr(client, "upload_part", fail)
+    with pytest.raises(StoreUnavailable):
+        fill(s3, "a", bytes(16 * MIB))
+    assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    with pytest.raises(NotFound):
+        s3.head("a")
+
+
+def test_an_upload_completed_with_its_answer_lost_counts(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = s3._client
+    complete = client.complete_multipart_upload
+
+    def twice(**given: Any) -> Any:
+        complete(**given)
+        return complete(**given)  # as botocore repeats it when no answer came
+
+    monkeypatch.setattr(client, "complete_multipart_upload", twice)
+    data = bytes(11 * MIB)
+    assert fill(s3, "a", data).size == len(data)
+
+
+def test_no_credentials_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    store = S3Store("main", S3Options(bucket="pictures", region="eu-central-1"))
+    with pytest.raises(Forbidden):
+        store.put("a", io.BytesIO(b"abc"), size=3, sha256=sha256(b"abc"), media_type="image/png")
+    store.close()
+
+
+def test_a_corrupt_body_is_never_sent(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3._client, "put_object", lambda **_: pytest.fail("sent"))
+    with pytest.raises(Corrupt):
+        s3.put("a", io.BytesIO(b"abd"), size=3, sha256=sha256(b"abc"), media_type="image/png")
