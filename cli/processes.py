@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from cli.last_words import complaint
 from core import parent_death
 from core.errors import Misconfigured
 
@@ -99,6 +100,8 @@ class Child:
     service: Service
     process: subprocess.Popen[bytes]
     log: Path
+    log_from: int
+    """Where its own lines begin."""
     started_at: float
 
     @property
@@ -118,6 +121,7 @@ def spawn(service: Service, log: Path) -> Child:
     the kernel watches the thread that forked."""
     tether = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), str(int(signal.SIGKILL))]
     with log.open("ab") as output:
+        log_from = output.tell()
         process = subprocess.Popen(  # noqa: S603 - an argument list of our own
             [*tether, *service.command()],
             stdin=subprocess.DEVNULL,
@@ -126,7 +130,7 @@ def spawn(service: Service, log: Path) -> Child:
             env=dict(service.environment()),
             start_new_session=True,
         )
-    return Child(service, process, log, time.monotonic())
+    return Child(service, process, log, log_from, time.monotonic())
 
 
 def server_environment() -> dict[str, str]:
@@ -207,20 +211,10 @@ def _climb(child: Child) -> Callable[[], bool]:
 
 
 def cause(child: Child) -> str:
-    """Why a child ended, in one line: its exit and the last line it said."""
+    """Why a child ended, in one line: its exit, and what it said last if it ended by itself."""
     code = child.process.poll()
-    how = "still running" if code is None else f"exit {code}" if code >= 0 else signal.Signals(-code).name
-    lines = tail(child.log, 1)
-    said = f": {lines[0]}" if lines else ""
-    return f"{how}{said} (log: {child.log})"
-
-
-def tail(log: Path, count: int) -> list[str]:
-    """The last lines that say something."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16_384))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-    return [line.strip() for line in lines if line.strip()][-count:]
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    how = "still running" if code is None else f"exit {code}"
+    said = complaint(child.log, child.log_from)
+    return f"{how}: {said}" if said else how

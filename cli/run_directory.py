@@ -36,6 +36,7 @@ class RunDirectory:
         Raises:
             Misconfigured: another one is running.
         """
+        _make(self.path.parent)
         _make(self.path)
         with (self.path / "up.lock").open("a+") as lock:
             try:
@@ -128,11 +129,11 @@ def _boot() -> str:
 
 
 def _make(directory: Path) -> None:
+    """For our user only, if it is new."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Misconfigured(f"{directory}: {error.strerror}") from None
-    directory.chmod(0o700)
 
 
 def _write(path: Path, value: Mapping[str, object]) -> None:

@@ -24,7 +24,7 @@ from cli.embedded_valkey import Valkey
 from cli.make_parent import MakeParent
 from cli.processes import Service
 from cli.run_directory import RunDirectory
-from cli.supervisor import Supervisor
+from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
 from core import settings
 from core.settings import Settings
@@ -89,6 +89,8 @@ def _run(plan: _Plan, stop: threading.Event) -> None:
                 first_run.begin(plan.home, urls["http_url"], stop, say)
             supervisor.watch(stop, lambda: stop.set() if make.wants_us_to_end() else None)
         say("stopping")
+    except StackFailed as failure:
+        raise failure if plan.ephemeral else StackFailed(f"{failure.detail} (logs: {logs})") from None
     finally:
         plan.run.unpublish()
         supervisor.stop()

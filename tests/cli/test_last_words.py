@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.last_words import complaint
+
+RAISED = json.dumps(
+    {"level": "ERROR", "message": "in worker", "exc_info": "Traceback\n  File\nImportError: no module x"}
+)
+INFO = json.dumps({"level": "INFO", "message": "bye"})
+SHUTDOWN = json.dumps({"level": "ERROR", "message": "Reason: Worker failed to boot."})
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([RAISED, SHUTDOWN, INFO], "ImportError: no module x"),
+        ([SHUTDOWN, INFO], "Reason: Worker failed to boot."),
+        (["LOG: starting", 'FATAL:  could not open "x"', "LOG: shut down"], 'FATAL:  could not open "x"'),
+        (["Traceback", "  File x", "ValueError: y", ""], "ValueError: y"),
+        (["one", "two"], "two"),
+        ([], ""),
+    ],
+)
+def test_the_most_telling_line_is_shown(tmp_path: Path, lines: list[str], expected: str) -> None:
+    log = tmp_path / "log"
+    old = "FATAL: of an earlier run\n"
+    log.write_text(old + "\n".join(lines))
+    assert complaint(log, len(old)) == expected
