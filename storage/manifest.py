@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +13,7 @@ from core.model import Details, ImageFacts, Manifest
 
 def encode(manifest: Manifest) -> bytes:
     """ASCII only: a lone surrogate in a label must not make an accepted upload unwritable."""
+    image = manifest.image
     fields: dict[str, Any] = {
         "id": str(manifest.id),
         "asset_id": str(manifest.asset_id),
@@ -21,7 +21,15 @@ def encode(manifest: Manifest) -> bytes:
         "path": manifest.path,
         "size": manifest.size,
         "sha256": manifest.sha256.hex(),
-        "image": asdict(manifest.image),
+        # Spelt out: `asdict` copies deeply, and took a third of a commit's CPU.
+        "image": {
+            "media_type": image.media_type,
+            "width": image.width,
+            "height": image.height,
+            "frames": image.frames,
+            "orientation": image.orientation,
+            "has_alpha": image.has_alpha,
+        },
         "alt": manifest.details.alt,
         "labels": dict(manifest.details.labels),
         "tags": list(manifest.details.tags),
