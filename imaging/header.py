@@ -2,7 +2,8 @@
 
 A container is walked by its own lengths: what is skipped is never read, so a small picture in a file of many GiB costs
 what the small picture costs. Every byte comes from inside `size`, whatever lengths the file claims. What is touched is
-counted: a jump costs at least 64 bytes and reading on comes in windows, so that the budget bounds time as well.
+counted: a jump costs at least 64 bytes, a look at what is at hand 16, and reading on comes in windows, so that the
+budget bounds time as well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from core.errors import BadImage
 
 BUDGET = 4 << 20
+LOOK = 16
 JUMP = 64
 NEAR = 1 << 10
 WINDOW = 16 << 10
@@ -40,6 +42,7 @@ class Header:
         """
         if offset < 0 or offset + length > self.size:
             raise BadImage("the file ends in the middle of a header")
+        self._spend(LOOK)
         begin = offset - self._start
         if begin < 0 or begin + length > len(self._window):
             self._load(offset, length)
@@ -57,12 +60,15 @@ class Header:
     def _load(self, offset: int, length: int) -> None:
         reads_on = self._start <= offset <= self._start + len(self._window) + NEAR
         wanted = min(max(length, WINDOW if reads_on else JUMP), self.size - offset)
-        if self._left is not None:
-            self._left -= max(wanted, JUMP)
-            if self._left < 0:
-                raise BudgetSpent(f"the header of the picture is longer than {BUDGET >> 20} MiB")
+        self._spend(max(wanted, JUMP))
         self._file.seek(offset)
         self._window = self._file.read(wanted)
         self._start = offset
         if len(self._window) < length:
             raise BadImage("the file is shorter than it was said to be")
+
+    def _spend(self, cost: int) -> None:
+        if self._left is not None:
+            self._left -= cost
+            if self._left < 0:
+                raise BudgetSpent(f"the header of the picture is longer than {BUDGET >> 20} MiB")
