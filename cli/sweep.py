@@ -12,7 +12,7 @@ import click
 from core import logs, settings
 from pipeline.services import build
 from pipeline.sweep import Sweep
-from storage import host
+from storage.staging import Staging
 from tasks.celery_app import app
 from tasks.hints import CeleryHints, IngestQueue
 
@@ -25,7 +25,7 @@ def sweep(once: bool) -> None:
     """Feed this host's staged entries to the workers, and keep its staging tidy."""
     configured = settings.load()
     logs.configure(configured)
-    services = build(configured, CeleryHints(app, host.known(configured)), pool_size=2)
+    services = build(configured, CeleryHints(app, Staging.open(configured).host_id), pool_size=2)
     queue = IngestQueue(app, configured, services.staging.host_id)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

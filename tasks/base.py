@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -12,6 +13,7 @@ from celery import Task
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 
 from core import logs, settings
+from core.parent_death import die_with_parent
 from pipeline.services import Services, build
 from tasks.celery_app import app
 from tasks.hints import CeleryHints
@@ -51,7 +53,9 @@ def _configure_logging(**_: object) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _orderly_end(**_: object) -> None:
-    """A pool child that is told to go raises SystemExit where it stands, so that the attempt is refunded."""
+    """A pool child that is told to go raises SystemExit where it stands, so that the attempt is refunded. It goes at
+    once when its worker is gone, in the middle of a task too."""
+    die_with_parent(os.getppid())
     signal.signal(signal.SIGTERM, _leave)
 
 
