@@ -1,0 +1,129 @@
+"""Assets: looked up by path and entry, recorded once, deleted for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Select, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from core.errors import Superseded
+from core.failpoints import failpoint
+from core.model import Asset, Manifest, Recorded, Replica, WantedVariant
+from metadata import blobs, recording, rows
+from metadata.database import Database
+from metadata.deadline import deadline
+from metadata.paths import AssetPath
+from metadata.recording import Known
+from metadata.schema import asset, blob, tombstone, upload
+
+__all__ = ["Assets", "Deleted", "Holder", "Known"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A live asset that holds the same bytes as one that was deleted."""
+
+    id: UUID
+    path: str
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    asset_id: UUID
+    still_held: Sequence[Holder]
+
+
+class Assets:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, asset_id: UUID) -> Known | None:
+        """What is known of an asset id, live or dead."""
+        return self._database.read(recording.find_known, asset_id)
+
+    def find_soon(self, asset_id: UUID, seconds: float) -> Known | None:
+        """`find` for those who would rather do without than wait."""
+        with deadline(seconds):
+            return self.find(asset_id)
+
+    def record(
+        self,
+        manifest: Manifest,
+        replica: Replica,
+        wants: Sequence[WantedVariant],
+        *,
+        attempts: int = 1,
+        lease: timedelta | None = None,
+    ) -> Recorded:
+        """The metadata transaction of an ingest; the object of `replica` is in its store. An asset id that is known,
+        live or dead, makes it a replay that changes no asset. With `lease`, variants that are new are leased to the
+        caller, and nobody else sees them due before it ends.
+
+        Raises:
+            Superseded: gc took the reservation; nothing was written.
+        """
+        try:
+            recorded = self._database.run(recording.record, manifest, replica, wants, attempts, lease)
+        except Superseded:
+            self._database.run(blobs.abandon, [replica])
+            raise
+        failpoint("record.after-commit", str(manifest.id))
+        return recorded
+
+    def newest(self, path: AssetPath) -> Asset | None:
+        """The one accepted last, which need not have the highest entry."""
+        found = rows.assets().where(asset.c.path_hash == path.hash)
+        return self._one(found.order_by(asset.c.accepted_at.desc(), asset.c.id.desc()).limit(1))
+
+    def entry(self, path: AssetPath, number: int) -> Asset | None:
+        return self._one(rows.assets().where(asset.c.path_hash == path.hash, asset.c.entry == number))
+
+    def by_id(self, asset_id: UUID) -> Asset | None:
+        return self._one(rows.assets().where(asset.c.id == asset_id))
+
+    def delete(self, path: AssetPath, entry: int, *, grace: timedelta, purge: bool) -> Deleted | None:
+        """Asset to tombstone; its blob is due for gc after `grace`, with `purge` at once. `purge` also takes the path
+        out of everything that stays. None: there is no such asset (any more)."""
+        deleted = self._database.run(_delete, path, entry, timedelta(0) if purge else grace, purge)
+        failpoint("delete.after-commit")
+        return deleted
+
+    def _one(self, query: Select[Any]) -> Asset | None:
+        def find(connection: Connection) -> Asset | None:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else rows.to_asset(row)
+
+        return self._database.read(find)
+
+
+def _delete(connection: Connection, path: AssetPath, entry: int, grace: timedelta, purge: bool) -> Deleted | None:
+    at = (asset.c.path_hash == path.hash, asset.c.entry == entry)
+    asset_id = connection.scalar(select(asset.c.id).where(*at))
+    if asset_id is None:
+        return None
+    recording.lock_asset(connection, asset_id)
+    gone = connection.execute(delete(asset).where(asset.c.id == asset_id).returning(*asset.c)).one_or_none()
+    if gone is None:
+        return None
+    connection.execute(
+        insert(tombstone).values(
+            asset_id=asset_id,
+            path_text=None if purge else gone.path_text,
+            path_hash=None if purge else gone.path_hash,
+            entry=gone.entry,
+            fingerprint=gone.fingerprint,
+            upload_id=gone.upload_id,
+        )
+    )
+    connection.execute(update(blob).where(blob.c.sha256 == gone.blob).values(gc_after=func.now() + grace))
+    if purge:
+        connection.execute(update(upload).where(upload.c.asset_id == asset_id).values(path_text=None))
+    held = select(asset.c.id, asset.c.path_text, asset.c.entry).where(asset.c.blob == gone.blob).order_by(asset.c.id)
+    failpoint("delete.before-commit")
+    return Deleted(asset_id, [Holder(*row) for row in connection.execute(held)])

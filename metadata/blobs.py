@@ -1,0 +1,149 @@
+"""Blobs, their replicas, and the way in: reserve, put, confirm.
+
+A reservation is a `pending` replica row with a generation that is never given twice. The transaction that first refers
+to the blob confirms it (`confirm`), and if gc took the row meanwhile, that changes nothing and is `Superseded`: begin
+again. The way out is in metadata/collection.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, exists, func, literal, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+
+from core.errors import Superseded
+from core.failpoints import failpoint
+from core.model import BlobFacts, Replica, Reservation
+from metadata import collection, rows
+from metadata.collection import Garbage
+from metadata.database import Database
+from metadata.schema import blob, garbage, generation_seq, replica
+
+
+class Blobs:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def reserve(self, blobs: Sequence[BlobFacts], store: str, grace: timedelta) -> list[Reservation]:
+        """A place in `store` for each of the (different) blobs, in their order. A blob that is waiting for gc is spared
+        for another `grace`."""
+        reserved = self._database.run(_reserve, blobs, store, grace)
+        failpoint("reserve.after-commit")
+        return reserved
+
+    def renew(self, lost: Replica) -> Reservation:
+        """The object of `lost` is missing or wrong: take a new generation and leave the old key to gc. If somebody did
+        so already, this returns what there is now."""
+        return self._database.run(_renew, lost)
+
+    def replicas(self, sha256: bytes) -> list[Replica]:
+        """The healthy ones."""
+        query = rows.replicas().where(replica.c.blob == sha256, replica.c.state == "healthy").order_by(replica.c.store)
+        return self._database.read(lambda connection: [rows.to_replica(row) for row in connection.execute(query)])
+
+    def give_up_pending(self, older_than: timedelta, limit: int) -> int:
+        """Reservations that nobody confirmed for so long become garbage; returns how many."""
+        return self._database.run(collection.give_up_pending, older_than, limit)
+
+    def collect(self, limit: int) -> int:
+        """Turn due blobs that nothing refers to into garbage, in several transactions; returns how many. What they led
+        to (the outputs of their variants) goes in the same call."""
+        collected = 0
+        while collected < limit:
+            looked, gone = self._database.run(collection.collect, limit - collected)
+            failpoint("collect.after-commit")
+            collected += gone
+            if not looked:
+                break
+        return collected
+
+    def garbage(self, limit: int) -> list[Garbage]:
+        """Objects to delete, oldest first. Nothing names them and nothing ever will."""
+        return self._database.read(collection.garbage_page, limit)
+
+    def forget(self, ids: Sequence[int]) -> None:
+        """Their objects are deleted."""
+        self._database.run(collection.forget, ids)
+
+
+def confirm(connection: Connection, replicas: Sequence[Replica]) -> None:
+    """Say in this transaction that the objects are there. From here to COMMIT gc leaves the blobs alone.
+
+    Raises:
+        Superseded: one of the reservations is gone.
+    """
+    wanted = {(one.blob.sha256, one.store, one.generation) for one in replicas}
+    for key in sorted(wanted):  # in one order everywhere: no deadlocks
+        changed = connection.execute(
+            update(replica)
+            .where(tuple_(replica.c.blob, replica.c.store, replica.c.generation) == key)
+            .values(state="healthy", last_verified_at=func.now())
+        )
+        if changed.rowcount != 1:
+            raise Superseded(f"the reservation of {key[0].hex()}.{key[2]} is gone")
+
+
+def abandon(connection: Connection, replicas: Sequence[Replica]) -> None:
+    """After Superseded: the objects may have been put after gc deleted their keys, so delete them once more."""
+    for one in replicas:
+        named = exists().where(
+            replica.c.blob == one.blob.sha256,
+            replica.c.store == one.store,
+            replica.c.generation == one.generation,
+        )
+        found = select(literal(one.store), literal(one.key)).where(~named)
+        connection.execute(insert(garbage).from_select(["store", "key"], found))
+
+
+def _reserve(connection: Connection, blobs: Sequence[BlobFacts], store: str, grace: timedelta) -> list[Reservation]:
+    if not blobs:
+        return []
+    ordered = sorted(blobs, key=lambda facts: facts.sha256)  # in one order everywhere: no deadlocks
+    connection.execute(
+        insert(blob)
+        .values([{"sha256": one.sha256, "size": one.size, "media_type": one.media_type} for one in ordered])
+        .on_conflict_do_update(  # locks the row, so that gc cannot take it before we commit
+            index_elements=[blob.c.sha256],
+            set_={"gc_after": func.greatest(blob.c.gc_after, func.now() + grace)},
+            where=blob.c.gc_after.is_not(None),
+        )
+    )
+    found = connection.execute(
+        insert(replica)
+        .values(
+            [
+                {"blob": one.sha256, "store": store, "generation": generation_seq.next_value(), "state": "pending"}
+                for one in ordered
+            ]
+        )
+        .on_conflict_do_update(
+            index_elements=[replica.c.blob, replica.c.store],
+            set_={"reserved_at": func.now()},
+        )
+        .returning(replica.c.blob, replica.c.generation, replica.c.state)
+    )
+    by_hash = {row.blob: row for row in found}
+    return [
+        Reservation(
+            Replica(one, store, by_hash[one.sha256].generation),
+            healthy=by_hash[one.sha256].state == "healthy",
+        )
+        for one in blobs
+    ]
+
+
+def _renew(connection: Connection, lost: Replica) -> Reservation:
+    facts = lost.blob
+    renewed = connection.execute(
+        update(replica)
+        .where(replica.c.blob == facts.sha256, replica.c.store == lost.store, replica.c.generation == lost.generation)
+        .values(generation=generation_seq.next_value(), state="pending", reserved_at=func.now(), last_verified_at=None)
+        .returning(replica.c.generation)
+    ).scalar()
+    if renewed is None:
+        [reservation] = _reserve(connection, [facts], lost.store, timedelta(0))
+        return reservation
+    connection.execute(insert(garbage).values(store=lost.store, key=lost.key))
+    return Reservation(Replica(facts, lost.store, renewed), healthy=False)

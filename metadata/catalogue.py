@@ -1,0 +1,61 @@
+"""The facade of this room: one object for everything the database knows.
+
+Every method of every part is one transaction and hands out frozen values; nothing of SQLAlchemy leaves the room. Any
+call may end with DatabaseUnavailable, and a write that does may have happened: read again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.settings import Settings, require_url
+from metadata.assets import Assets
+from metadata.blobs import Blobs
+from metadata.database import Database
+from metadata.failures import Failures
+from metadata.retention import Retention
+from metadata.uploads import Uploads
+from metadata.variants import Variants
+
+
+@dataclass(frozen=True)
+class Metadata:
+    database: Database
+    blobs: Blobs
+    assets: Assets
+    variants: Variants
+    uploads: Uploads
+    failures: Failures
+    retention: Retention
+
+    @classmethod
+    def open(cls, settings: Settings, *, pool_size: int, deadline_seconds: float) -> Metadata:
+        """Connects to nothing yet.
+
+        Raises:
+            Misconfigured: there is no database URL, or it is not one of PostgreSQL.
+        """
+        url = require_url(settings.database_url, "database_url")
+        return cls.of(Database(url, pool_size=pool_size, deadline_seconds=deadline_seconds))
+
+    @classmethod
+    def of(cls, database: Database) -> Metadata:
+        return cls(
+            database,
+            Blobs(database),
+            Assets(database),
+            Variants(database),
+            Uploads(database),
+            Failures(database),
+            Retention(database),
+        )
+
+    def ping(self) -> None:
+        """
+        Raises:
+            DatabaseUnavailable: there is no PostgreSQL that answers, or it was never migrated.
+        """
+        self.database.ping()
+
+    def close(self) -> None:
+        self.database.close()

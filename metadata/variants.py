@@ -1,0 +1,255 @@
+"""Variants: asked for, leased, and settled. Every write of a lease holder carries its fence, so that one whose lease
+was taken over changes nothing, whenever it wakes. Time is PostgreSQL's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+
+from core.errors import NotFound, Superseded
+from core.failpoints import failpoint
+from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
+from metadata import blobs, links, rows
+from metadata.database import Database
+from metadata.schema import asset, asset_variant, blob, failure, variant
+
+
+class Variants:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def want(self, asset_id: UUID, source: bytes, want: WantedVariant) -> Variant:
+        """Ask for a variant of an asset whose blob is `source`; however many ask, there is one.
+
+        Raises:
+            NotFound: the asset was deleted meanwhile.
+        """
+        return self._database.run(_want, asset_id, source, want)
+
+    def of_asset(self, asset_id: UUID) -> list[Variant]:
+        """One for each profile, and each set of parameters, that it was asked for with."""
+        return self._database.read(of_asset, asset_id)
+
+    def find(self, asset_id: UUID, recipe_hash: bytes) -> Variant | None:
+        return self._database.read(_find, asset_id, recipe_hash)
+
+    def states(self, ids: Collection[UUID]) -> Mapping[UUID, VariantState]:
+        """Of those that exist."""
+        query = select(variant.c.id, variant.c.state).where(variant.c.id.in_(ids))
+        return self._database.read(
+            lambda connection: {row.id: VariantState(row.state) for row in connection.execute(query)}
+        )
+
+    def due_sources(self, limit: int) -> list[bytes]:
+        """Blobs with a variant that is due and that nobody holds, the longest waiting first."""
+        return self._database.read(_due_sources, limit)
+
+    def lease(self, source: bytes, lease: timedelta, *, one: UUID | None = None) -> list[LeasedVariant]:
+        """All due variants of a blob that nobody tried yet; if there is none, one that was tried. So the first attempt
+        shares one decode, and later ones do not fail each other. `one`: this variant, if it is due."""
+        return self._database.run(_lease, source, lease, one)
+
+    def renew(self, leased: Sequence[LeasedVariant], lease: timedelta) -> list[LeasedVariant]:
+        """Returns those that are still ours."""
+        return self._database.run(_renew, leased, lease)
+
+    def finish(self, done: Sequence[tuple[LeasedVariant, Replica]]) -> int:
+        """The objects are there: all of these are ready, in one transaction. Returns how many were still ours; bytes of
+        those that were not are due for gc.
+
+        Raises:
+            Superseded: gc took a reservation; nothing was written.
+        """
+        try:
+            finished = self._database.run(_finish, done)
+        except Superseded:
+            self._database.run(blobs.abandon, [replica for _, replica in done])
+            raise
+        failpoint("finish.after-commit")
+        return finished
+
+    def give_back(
+        self, leased: Sequence[LeasedVariant], *, delay: timedelta, reason: FailureReason | None = None
+    ) -> None:
+        """An orderly end that is not the variants' fault: the attempt does not count."""
+        self._database.run(_give_back, leased, delay, reason)
+
+    def failed(self, leased: Sequence[LeasedVariant], reason: FailureReason, *, final: bool, delay: timedelta) -> None:
+        """An error of the variants themselves: due again after `delay`, or, when `final`, failed and visibly so."""
+        self._database.run(_fail, leased, reason, final, delay)
+
+    def retry(self, variant_id: UUID) -> bool:
+        """A failed variant starts anew. False: it is not failed."""
+        return self._database.run(_retry, variant_id)
+
+
+def of_asset(connection: Connection, asset_id: UUID) -> list[Variant]:
+    query = rows.variants().where(asset_variant.c.asset_id == asset_id)
+    query = query.order_by(asset_variant.c.eager.desc(), asset_variant.c.profile, variant.c.created_at, variant.c.id)
+    return [rows.to_variant(row) for row in connection.execute(query)]
+
+
+def _due() -> ColumnElement[bool]:
+    free = or_(variant.c.lease_until.is_(None), variant.c.lease_until < func.now())
+    return and_(variant.c.state == "pending", variant.c.next_attempt_at <= func.now(), free)
+
+
+def _ours(leased: Sequence[LeasedVariant]) -> ColumnElement[bool]:
+    return and_(
+        variant.c.state == "pending",
+        tuple_(variant.c.id, variant.c.fence).in_([(one.id, one.fence) for one in leased]),
+    )
+
+
+def _find(connection: Connection, asset_id: UUID, recipe_hash: bytes) -> Variant | None:
+    query = rows.variants().where(asset_variant.c.asset_id == asset_id, variant.c.recipe_hash == recipe_hash)
+    row = connection.execute(query.order_by(asset_variant.c.profile.desc()).limit(1)).one_or_none()
+    return None if row is None else rows.to_variant(row)
+
+
+def _want(connection: Connection, asset_id: UUID, source: bytes, want: WantedVariant) -> Variant:
+    """The locks keep the asset from being deleted, and gc from the variants of its blob, until COMMIT."""
+    live = select(asset.c.id).where(asset.c.id == asset_id, asset.c.blob == source)
+    if connection.scalar(live.with_for_update(read=True, key_share=True)) is None:
+        raise NotFound("the asset was deleted meanwhile")
+    held = select(blob.c.size).where(blob.c.sha256 == source)
+    connection.execute(held.with_for_update(read=True, key_share=True))
+    links.link(connection, asset_id, source, [want], None)
+    found = _find(connection, asset_id, want.recipe_hash)
+    assert found is not None, "linked in this transaction"
+    return found
+
+
+def _due_sources(connection: Connection, limit: int) -> list[bytes]:
+    """Reads a bounded piece of the index whatever waits: several variants of one source come as neighbours."""
+    waiting = select(variant.c.source).where(_due()).order_by(variant.c.next_attempt_at).limit(limit * 8)
+    return list(dict.fromkeys(connection.scalars(waiting)))[:limit]
+
+
+def _lease(connection: Connection, source: bytes, lease: timedelta, one: UUID | None) -> list[LeasedVariant]:
+    due = select(variant.c.id).where(variant.c.source == source, _due()).with_for_update(skip_locked=True)
+    if one is not None:
+        return _take(connection, list(connection.scalars(due.where(variant.c.id == one))), lease)
+    fresh = list(connection.scalars(due.where(variant.c.attempts == 0)))
+    if fresh:
+        return _take(connection, fresh, lease)
+    tried = due.where(variant.c.attempts > 0).order_by(variant.c.next_attempt_at).limit(1)
+    return _take(connection, list(connection.scalars(tried)), lease)
+
+
+def _take(connection: Connection, ids: Sequence[UUID], lease: timedelta) -> list[LeasedVariant]:
+    if not ids:
+        return []
+    taken = connection.execute(
+        update(variant)
+        .where(variant.c.id.in_(ids))
+        .values(
+            fence=variant.c.fence + 1,
+            attempts=variant.c.attempts + 1,
+            unfinished=variant.c.unfinished + 1,
+            lease_until=func.clock_timestamp() + lease,
+        )
+        .returning(*rows.LEASED)
+    )
+    return [rows.to_leased(row) for row in taken]
+
+
+def _renew(connection: Connection, leased: Sequence[LeasedVariant], lease: timedelta) -> list[LeasedVariant]:
+    renewed = connection.scalars(
+        update(variant).where(_ours(leased)).values(lease_until=func.clock_timestamp() + lease).returning(variant.c.id)
+    )
+    ours = set(renewed)
+    return [one for one in leased if one.id in ours]
+
+
+def _finish(connection: Connection, done: Sequence[tuple[LeasedVariant, Replica]]) -> int:
+    blobs.confirm(connection, [replica for _, replica in done])
+    finished = 0
+    stale = []
+    for leased, replica in sorted(done, key=lambda pair: pair[0].id):
+        changed = connection.execute(
+            update(variant)
+            .where(_ours([leased]))
+            .values(
+                state="ready",
+                blob=replica.blob.sha256,
+                finished_at=func.now(),
+                lease_until=None,
+                unfinished=0,
+                error_kind=None,
+                error_detail=None,
+            )
+        )
+        finished += changed.rowcount
+        if not changed.rowcount:
+            stale.append(replica.blob.sha256)
+    if stale:
+        look = update(blob).where(blob.c.sha256.in_(stale), blob.c.gc_after.is_(None))
+        connection.execute(look.values(gc_after=func.now()))
+    failpoint("finish.before-commit")
+    return finished
+
+
+def _give_back(
+    connection: Connection, leased: Sequence[LeasedVariant], delay: timedelta, reason: FailureReason | None
+) -> None:
+    connection.execute(
+        update(variant)
+        .where(_ours(leased))
+        .values(
+            attempts=func.greatest(variant.c.attempts - 1, 0),
+            unfinished=func.greatest(variant.c.unfinished - 1, 0),
+            lease_until=None,
+            next_attempt_at=func.now() + delay,
+            error_kind=reason.kind if reason else None,
+            error_detail=reason.detail if reason else None,
+        )
+    )
+
+
+def _fail(
+    connection: Connection, leased: Sequence[LeasedVariant], reason: FailureReason, final: bool, delay: timedelta
+) -> None:
+    settled = list(
+        connection.scalars(
+            update(variant)
+            .where(_ours(leased))
+            .values(
+                state="failed" if final else "pending",
+                finished_at=func.now() if final else None,
+                unfinished=func.greatest(variant.c.unfinished - 1, 0),
+                lease_until=None,
+                next_attempt_at=func.now() + delay,
+                error_kind=reason.kind,
+                error_detail=reason.detail,
+            )
+            .returning(variant.c.id)
+        )
+    )
+    if final and settled:
+        what = {"subject": "variant", "kind": reason.kind, "detail": reason.detail, "failed_at": func.now()}
+        statement = insert(failure).values([{"id": variant_id, **what} for variant_id in settled])
+        connection.execute(statement.on_conflict_do_update(index_elements=[failure.c.id], set_={**what, "wish": None}))
+
+
+def _retry(connection: Connection, variant_id: UUID) -> bool:
+    revived = connection.execute(
+        update(variant)
+        .where(variant.c.id == variant_id, variant.c.state == "failed")
+        .values(
+            state="pending",
+            attempts=0,
+            unfinished=0,
+            lease_until=None,
+            next_attempt_at=func.now(),
+            finished_at=None,
+            error_kind=None,
+            error_detail=None,
+        )
+    )
+    connection.execute(delete(failure).where(failure.c.id == variant_id, failure.c.subject == "variant"))
+    return revived.rowcount == 1
