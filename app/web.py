@@ -18,7 +18,7 @@ from pipeline.waiting import VariantWaits
 class Everything(BaseConverter):
     """The rest of the path, whatever it is: empty segments too. `AssetPath` says what is wrong with it."""
 
-    regex = ".*"
+    regex = "(?s:.*)"
     part_isolating = False
 
 
