@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from core.errors import Misconfigured
+from core.failpoints import failpoint
 from core.settings import Settings
 from storage.folders import Folders, sync_directory
 
@@ -74,6 +75,7 @@ def _write(folders: Folders, *, replace: bool) -> None:
             json.dump({"host_id": str(uuid4()), "inode": os.fstat(descriptor).st_ino}, file)
             file.flush()
             os.fsync(descriptor)
+        failpoint("host.before-link")
         if replace:
             os.rename(draft, folders.root / NAME)
         else:

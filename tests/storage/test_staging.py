@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import threading
@@ -188,6 +189,23 @@ def test_a_claim_is_one_persons(staging: Staging) -> None:
     with open_claim(staging, upload_id) as claim:
         assert claim.attempts.unfinished == 1
     assert staging.claim(new_id()) is None
+
+
+def test_an_entry_that_left_while_it_was_being_locked_is_not_claimed(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = stage(staging)
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        if operation & fcntl.LOCK_NB:
+            monkeypatch.undo()
+            with open_claim(staging, upload_id) as other:
+                other.drop()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert staging.claim(upload_id) is None
 
 
 def test_starts_are_counted_and_refunded(staging: Staging) -> None:
