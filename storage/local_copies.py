@@ -95,8 +95,8 @@ class LocalCopies:
     def _fill(self, descriptor: int, store: ObjectStore, key: str, size: int, sha256: bytes) -> None:
         with store.open(key) as body:
             for block in verified_blocks(body, size=size, sha256=sha256):
-                failpoint("copies.before-write", key)
                 with translated("local copies"):
+                    failpoint("copies.before-write", key)
                     view = memoryview(block)
                     while view:
                         view = view[os.write(descriptor, view) :]

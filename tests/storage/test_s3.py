@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -146,8 +147,6 @@ def test_parts_grow_so_that_they_are_never_too_many(size: int) -> None:
 
 def test_parts_are_on_their_way_together(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both parts must be under way before either may end."""
-    from threading import Barrier
-
     together = Barrier(2, timeout=60)
     client = s3._client
     send = client.upload_part
