@@ -38,8 +38,11 @@ def _send_once(home: Path, http_url: str, stop: threading.Event, say: Callable[[
             say(f"the examples could not be sent, the next start tries again: {error}")
         return
     if not stop.is_set():
-        path = f"/assets/examples/{quote(pictures[0].name)}/-/content?profile=thumb"
-        say(f"{ready} of {len(pictures)} examples are ready; look at one: curl -o thumb.jpg '{http_url}{path}'")
+        shown = next((picture for picture in pictures if picture.suffix == ".jpg"), pictures[0])
+        path = f"/assets/examples/{quote(shown.name)}/-/content?profile=thumb"
+        say(
+            f"{ready} of {len(pictures)} examples are ready; look at one: curl -o thumb{shown.suffix} '{http_url}{path}'"
+        )
 
 
 def _send(client: httpx.Client, pictures: list[Path], stop: threading.Event) -> int:

@@ -159,7 +159,7 @@ def _announce(plan: _Plan, logs: Path) -> None:
     say(f"Millrace listens on HOST={plan.address.host} PORT={plan.address.port}; data and logs are in {plan.home}")
     if plan.ephemeral:
         say("--ephemeral: everything is in memory and gone when this ends")
-    say(f"open {url}/ in a browser, or send a picture: curl --data-binary @photo.jpg {url}/assets/my/photo.jpg")
+    say(f"open {url}/ in a browser, or send a picture: curl -F asset=@photo.jpg {url}/assets/my/photo.jpg")
     say(f"the logs are in {logs}; Ctrl-C ends everything")
 
 

@@ -201,4 +201,4 @@ def upload(http_url: str) -> str:
 
 
 def upload_is_there(http_url: str, asset: str) -> bool:
-    return httpx.get(f"{http_url}{asset}/-/info", timeout=30).status_code == 200
+    return httpx.get(f"{http_url}{asset}/info", timeout=30).status_code == 200
