@@ -40,9 +40,8 @@ def _send_once(home: Path, http_url: str, stop: threading.Event, say: Callable[[
     if not stop.is_set():
         shown = next((picture for picture in pictures if picture.suffix == ".jpg"), pictures[0])
         path = f"/assets/examples/{quote(shown.name)}/-/content?profile=thumb"
-        say(
-            f"{ready} of {len(pictures)} examples are ready; look at one: curl -o thumb{shown.suffix} '{http_url}{path}'"
-        )
+        look = f"curl -o thumb{shown.suffix} '{url}'"
+        say(f"{ready} of {len(pictures)} examples are ready; look at one: {look}")
 
 
 def _send(client: httpx.Client, pictures: list[Path], stop: threading.Event) -> int:
