@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -41,15 +42,19 @@ def failures(ctx: click.Context, url: str | None, limit: int | None, as_json: bo
     A failed upload's bytes are kept; `retry` has them tried again, `discard` lets them go. The host that holds them
     does it at its next sweep: until then the wish is shown.
     """
-    client = ctx.with_resource(connect(service_url(url)))
-    ctx.obj = _Failures(client)
+    ctx.obj = partial(_open, ctx, url)
     if ctx.invoked_subcommand is not None:
         return
-    found = list(ctx.obj.all(limit))
+    found = list(ctx.obj().all(limit))
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
         _print(found)
+
+
+def _open(ctx: click.Context, url: str | None) -> _Failures:
+    """Looks for the service only now: a subcommand's --help needs none."""
+    return _Failures(ctx.with_resource(connect(service_url(url))))
 
 
 def _choice(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,8 +66,9 @@ def _choice(command: Callable[..., None]) -> Callable[..., None]:
 @failures.command()
 @_choice
 @click.pass_obj
-def retry(service: _Failures, ids: tuple[UUID, ...], everything: bool) -> None:
+def retry(connected: Callable[[], _Failures], ids: tuple[UUID, ...], everything: bool) -> None:
     """Have failures tried again."""
+    service = connected()
     _carry_out(service, "retry", _chosen(service, ids, everything))
 
 
@@ -70,8 +76,9 @@ def retry(service: _Failures, ids: tuple[UUID, ...], everything: bool) -> None:
 @_choice
 @click.option("--yes", is_flag=True, help="Do not ask before discarding all.")
 @click.pass_obj
-def discard(service: _Failures, ids: tuple[UUID, ...], everything: bool, yes: bool) -> None:
+def discard(connected: Callable[[], _Failures], ids: tuple[UUID, ...], everything: bool, yes: bool) -> None:
     """Let failures go, with the bytes kept for them. There is no way back."""
+    service = connected()
     chosen = _chosen(service, ids, everything)
     if everything and chosen and not yes:
         click.confirm(f"Discard {len(chosen)} failures, with the bytes kept for them?", abort=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -102,3 +103,14 @@ def test_discards_all_after_asking(ledger: Ledger) -> None:
 def test_wants_either_ids_or_all(ledger: Ledger, arguments: list[str]) -> None:
     assert run(ledger, *arguments).exit_code == 2
     assert ledger.wished == []
+
+
+def test_help_needs_no_service(tmp_path: Path) -> None:
+    result = CliRunner().invoke(failures, ["retry", "--help"], env={"MILLRACE_HOME": str(tmp_path)})
+    assert result.exit_code == 0
+    assert "tried again" in result.stdout
+
+
+def test_says_so_where_no_service_runs(tmp_path: Path) -> None:
+    result = CliRunner().invoke(failures, [], env={"MILLRACE_HOME": str(tmp_path), "MILLRACE_HTTP_URL": None})
+    assert "millrace up" in str(result.exception)

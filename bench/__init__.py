@@ -1,0 +1,1 @@
+"""`make bench`: Millrace beside the bare limit of the same machine. Run as `python -m bench`."""
