@@ -63,11 +63,11 @@ def temporary_file(folder: Path, subject: str) -> Iterator[TemporaryFile]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove every file that no living process holds."""
+    """Remove every file that no living process holds. What cannot be removed stays, and keeps nobody from working."""
     directory = os.open(folder, DIRECTORY)
     try:
         for name in os.listdir(directory):
-            with suppress(FileNotFoundError, BlockingIOError):
+            with suppress(OSError):
                 _remove_unlocked(name, directory)
     finally:
         os.close(directory)

@@ -98,6 +98,13 @@ def test_killed_at_any_step_it_leaves_no_partial_object(tmp_path: Path, step: st
     assert keys(store) == [KEY]
 
 
+def test_what_cannot_be_removed_keeps_nobody_from_working(tmp_path: Path) -> None:
+    (tmp_path / "tmp" / "folder").mkdir(parents=True)
+    store = store_at(tmp_path)
+    fill(store, "a")
+    assert keys(store) == ["a"]
+
+
 def test_the_temporary_file_of_a_living_writer_stays(tmp_path: Path) -> None:
     class Watching(io.BytesIO):
         def read(self, count: int | None = -1) -> bytes:
