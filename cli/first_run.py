@@ -39,7 +39,7 @@ def _send_once(home: Path, http_url: str, stop: threading.Event, say: Callable[[
         return
     if not stop.is_set():
         shown = next((picture for picture in pictures if picture.suffix == ".jpg"), pictures[0])
-        path = f"/assets/examples/{quote(shown.name)}/-/content?profile=thumb"
+        url = f"{http_url}/assets/examples/{quote(shown.name)}/-/content?profile=thumb"
         look = f"curl -o thumb{shown.suffix} '{url}'"
         say(f"{ready} of {len(pictures)} examples are ready; look at one: {look}")
 
