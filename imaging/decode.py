@@ -105,16 +105,14 @@ class Original:
 def scaled(picture: Any, size: Size) -> Any:
     """The picture at exactly `size`, 8 bit, sRGB or grey. Colour profiles are honoured and CMYK is converted."""
     pyvips = vips()
-    grey = picture.interpretation in {"b-w", "grey16"} and not picture.get_typeof("icc-profile-data")
+    profiled = bool(picture.get_typeof("icc-profile-data")) or picture.interpretation == "cmyk"
+    options = {"output_profile": "srgb"} if profiled else {}  # going through profiles costs more than all the rest
     try:
-        result = picture.thumbnail_image(
-            size[0], height=size[1], size="force", no_rotate=True, output_profile="srgb", fail_on="error"
-        )
-        if result.bands > 4:
-            result = result[:3]
-        if grey and result.bands >= 3:
-            result = (result[0] if result.bands == 3 else result[0].bandjoin(result[3])).copy(interpretation="b-w")
-        return result
+        result = picture.thumbnail_image(size[0], height=size[1], size="force", no_rotate=True, **options)
+        space = "b-w" if result.interpretation in {"b-w", "grey16"} else "srgb"
+        if result.interpretation != space or result.format != "uchar":
+            result = result.colourspace(space)
+        return result if result.bands <= 4 else result[:3]
     except pyvips.Error as error:
         raise BadImage(f"the picture cannot be scaled: {reason(error)}") from None
 

@@ -1,7 +1,7 @@
 """From pixels to a file. All metadata stays behind: no EXIF, no GPS, no comments, no colour profile (it is sRGB).
 
-Effort is set for each format and never left to an encoder's default: libvips' default for AVIF costs eight times the
-CPU of effort 2 for a tenth of the bytes.
+Effort is set for each format and never left to an encoder's default. For AVIF the default costs eight times the CPU of
+effort 2 and saves a tenth of the bytes; for WebP it costs twice as much and saves a thirtieth.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Encoder:
 ENCODERS: Mapping[str, Encoder] = {
     "jpg": Encoder("jpegsave_target", {"optimize_coding": True}, alpha=False),
     "png": Encoder("pngsave_target", {"compression": 6, "filter": "all"}),
-    "webp": Encoder("webpsave_target", {"effort": 4}),
+    "webp": Encoder("webpsave_target", {"effort": 2}),
     "avif": Encoder("heifsave_target", {"compression": "av1", "effort": 2}),
     "gif": Encoder("gifsave_target", {"effort": 4}),
 }

@@ -71,8 +71,12 @@ def _stills(
     if not recipes:
         return
     sizes = [OPERATIONS[recipe.fit].scaled(original.size, recipe.size) for _, recipe in recipes]
+    keeps = [OPERATIONS[recipe.fit].KEEPS_ASPECT for _, recipe in recipes]
+    kept, stretched = (
+        [size for size, keep in zip(sizes, keeps, strict=True) if keep is same] for same in (True, False)
+    )
     try:
-        shared = _Shared(original.still(master(original.size, sizes)))
+        shared = _Shared(original.still(master(original.size, kept, stretched)))
     except Rejected as error:
         yield from (RenderFailed(index, error) for index, _ in recipes)
         return
@@ -93,18 +97,18 @@ def _attempt(index: int, recipe: Recipe, directory: Path, make: Callable[[], Any
 def _still(shared: _Shared, recipe: Recipe, wanted: Size) -> Any:
     pyvips = vips()
     try:
-        return OPERATIONS[recipe.fit].cut(shared.at(wanted, keep=recipe.fit != "stretch"), recipe.size)
+        operation = OPERATIONS[recipe.fit]
+        return operation.cut(shared.at(wanted, keep=operation.KEEPS_ASPECT), recipe.size)
     except pyvips.Error as error:
         raise BadImage(f"the variant cannot be made: {reason(error)}") from None
 
 
-def master(source: Size, sizes: Sequence[Size]) -> Size:
-    """How large the shared picture must be so that the rule of sharing holds for every one of `sizes`."""
-    covers = [cover(source, size) for size in sizes]
-    largest = max(covers)
+def master(source: Size, kept: Sequence[Size], stretched: Sequence[Size] = ()) -> Size:
+    """How large the shared picture must be so that the rule of sharing holds for every size."""
+    largest = max([*kept, *(times(cover(source, size), TWICE) for size in stretched)])
     if largest[0] >= source[0] or largest[1] >= source[1]:
         return source
-    if all(size == largest or twice(largest, size) for size in sizes):
+    if all(size == largest or twice(largest, size) for size in kept):
         return largest
     return times(source, min(1.0, TWICE * max(largest[0] / source[0], largest[1] / source[1])))
 
@@ -143,8 +147,9 @@ def _animation(original: Original, recipe: Recipe) -> Any:
     wanted = operation.scaled(original.size, recipe.size)
     frames = original.frames()
     try:
-        first = operation.cut(scaled(frames[0], wanted).copy_memory(), recipe.size)
-        left, top = (-first.xoffset, -first.yoffset) if recipe.fit in {"crop", "fill"} else (0, 0)
+        whole = scaled(frames[0], wanted).copy_memory()
+        first = operation.cut(whole, recipe.size)
+        left, top = whole.xoffset - first.xoffset, whole.yoffset - first.yoffset
         cut = [scaled(frame, wanted).crop(left, top, *recipe.size) for frame in frames]
         joined = pyvips.Image.arrayjoin(cut, across=1).copy_memory()
     except pyvips.Error as error:

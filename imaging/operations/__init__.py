@@ -15,6 +15,8 @@ from imaging.operations.geometry import Size
 class Operation(Protocol):
     NEEDS_BOX: bool
     """Both `w` and `h` must be given."""
+    KEEPS_ASPECT: bool
+    """The scaled picture has the source's aspect, so that others can be made from it."""
 
     def size(self, source: Size, width: int | None, height: int | None, *, enlarge: bool) -> Size:
         """The result's size in pixels."""

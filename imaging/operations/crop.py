@@ -10,6 +10,7 @@ from typing import Any
 from imaging.operations.geometry import Size, cover, times
 
 NEEDS_BOX = True
+KEEPS_ASPECT = True
 
 
 def size(source: Size, width: int | None, height: int | None, *, enlarge: bool) -> Size:

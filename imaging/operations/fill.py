@@ -7,6 +7,7 @@ from typing import Any
 from imaging.operations.geometry import Size, cover
 
 NEEDS_BOX = True
+KEEPS_ASPECT = True
 
 
 def size(source: Size, width: int | None, height: int | None, *, enlarge: bool) -> Size:

@@ -7,6 +7,7 @@ from typing import Any
 from imaging.operations.geometry import Size, times
 
 NEEDS_BOX = False
+KEEPS_ASPECT = True
 
 
 def size(source: Size, width: int | None, height: int | None, *, enlarge: bool) -> Size:
