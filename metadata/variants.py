@@ -137,7 +137,7 @@ def _lease(connection: Connection, source: bytes, lease: timedelta, one: UUID | 
     fresh = list(connection.scalars(due.where(variant.c.attempts == 0)))
     if fresh:
         return _take(connection, fresh, lease)
-    tried = due.where(variant.c.attempts > 0).order_by(variant.c.next_attempt_at).limit(1)
+    tried = due.where(variant.c.attempts > 0).order_by(variant.c.attempts, variant.c.next_attempt_at).limit(1)
     return _take(connection, list(connection.scalars(tried)), lease)
 
 

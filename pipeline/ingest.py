@@ -52,9 +52,13 @@ def ingest(services: Services, upload_id: UUID) -> Outcome:
 
 def run(services: Services, claim: Claim) -> Outcome:
     """The attempt itself: counted before the work, settled in an orderly way whatever happens short of a crash."""
-    claim.start()
-    failpoint("ingest.after-start", str(claim.manifest.id))
     try:
+        claim.start()
+    except Unavailable:
+        log.exception("an attempt cannot be counted", extra={"upload_id": str(claim.manifest.id)})
+        return Outcome.WAITING
+    try:
+        failpoint("ingest.after-start", str(claim.manifest.id))
         leased = _store_and_record(services, claim)
     except Unavailable as error:
         delay = backoff(services.settings, claim.attempts.total)

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core import failpoints
+from tests.pipeline.line import Line
+
+
+@pytest.fixture
+def line(tmp_path: Path, database_url: str) -> Iterator[Line]:
+    made = Line(tmp_path, database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Turns failpoints on in this process (and its children) and arms them."""
+    directory = tmp_path / "failpoints"
+    directory.mkdir()
+    monkeypatch.setattr(failpoints, "_DIRECTORY", str(directory))
+    monkeypatch.setenv("MILLRACE_FAILPOINTS", str(directory))
+
+    def arm(name: str, action: str, *, always: bool = False) -> None:
+        (directory / name).write_text(action + ("\nalways" if always else ""))
+
+    return arm

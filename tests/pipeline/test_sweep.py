@@ -1,0 +1,130 @@
+"""The sweep: feeding a window, working without a broker, announcing, and settling wishes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from core.errors import BrokerUnavailable
+from core.model import IngestState
+from pipeline.sweep import Sweep
+from tests.pictures import encoded, photo
+from tests.pipeline.line import WORK, Line
+
+PICTURE = encoded(photo(), "JPEG")
+
+
+class Recorder:
+    """A queue that remembers; `away` makes it fail as a broker does."""
+
+    def __init__(self) -> None:
+        self.waiting: list[UUID] = []
+        self.away = False
+
+    def depth(self) -> int:
+        if self.away:
+            raise BrokerUnavailable("away")
+        return len(self.waiting)
+
+    def publish(self, upload_id: UUID) -> None:
+        if self.away:
+            raise BrokerUnavailable("away")
+        self.waiting.append(upload_id)
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, database_url: str) -> Iterator[Line]:
+    work = WORK.model_copy(update={"broker_patience_seconds": 0.001, "sweep_seconds": 5})
+    made = Line(tmp_path, database_url, work=work)
+    yield made
+    made.close()
+
+
+def test_a_backlog_is_fed_oldest_first_up_to_the_window(line: Line) -> None:
+    ids = [line.accept(f"/{number}.jpg", PICTURE).id for number in range(12)]
+    queue = Recorder()
+    sweep = Sweep(line.services, queue)
+    sweep.run()
+    window = line.settings.work.window_factor * line.settings.work.ingest_concurrency
+    assert queue.waiting == ids[:window]
+    sweep.run()
+    assert queue.waiting == ids[:window]
+    del queue.waiting[:3]
+    sweep.run()
+    assert len(queue.waiting) == window
+
+
+def test_with_the_broker_away_the_sweep_ingests_by_itself(impatient: Line) -> None:
+    manifests = [impatient.accept(f"/{number}.jpg", PICTURE) for number in range(3)]
+    queue = Recorder()
+    queue.away = True
+    sweep = Sweep(impatient.services, queue)
+    time.sleep(0.01)
+    sweep.run()
+    assert impatient.due() == []
+    for manifest in manifests:
+        assert impatient.services.metadata.assets.by_id(manifest.asset_id) is not None
+
+
+def test_entries_not_yet_recorded_are_announced(line: Line) -> None:
+    manifest = line.accept("/a.jpg", PICTURE)
+    Sweep(line.services, Recorder()).run()
+    told = line.services.metadata.uploads.find(manifest.id, host_lost=timedelta(minutes=5))
+    assert told is not None
+    assert told.state is IngestState.STAGED
+
+
+def test_a_silent_host_shows_its_uploads_as_lost_until_it_returns(line: Line) -> None:
+    manifest = line.accept("/a.jpg", PICTURE)
+    sweep = Sweep(line.services, Recorder())
+    sweep.run()
+    uploads = line.services.metadata.uploads
+    assert uploads.mark_lost_hosts(timedelta(0)) == 1
+    told = uploads.find(manifest.id, host_lost=timedelta(0))
+    assert told is not None
+    assert told.failure is not None
+    assert (told.state, told.failure.kind) == (IngestState.FAILED, "host-lost")
+    sweep.run()
+    told = uploads.find(manifest.id, host_lost=timedelta(minutes=5))
+    assert told is not None
+    assert told.state is IngestState.STAGED
+    assert line.services.metadata.failures.page(None, 10).items == []
+
+
+@pytest.mark.parametrize("wish", ["retry", "discard"])
+def test_a_wish_is_carried_out_by_the_host_that_holds_the_bytes(line: Line, wish: str) -> None:
+    manifest = _failed(line)
+    assert line.services.metadata.failures.wish(manifest, wish) is not None
+    Sweep(line.services, Recorder()).run()
+    assert line.services.metadata.failures.page(None, 10).items == []
+    entry = line.services.staging.look(manifest)
+    assert (entry is not None) == (wish == "retry")
+    if entry is not None:
+        assert not entry.quarantined
+        assert entry.attempts.total == 0
+
+
+def test_quarantine_and_failure_rows_are_reconciled_both_ways(line: Line) -> None:
+    upload_id = _failed(line)
+    failures = line.services.metadata.failures
+    failures.remove(upload_id)
+    Sweep(line.services, Recorder()).run()
+    assert [one.id for one in failures.page(None, 10).items] == [upload_id]
+    assert line.services.staging.discard(upload_id)
+    Sweep(line.services, Recorder()).run()
+    assert failures.page(None, 10).items == []
+
+
+def _failed(line: Line) -> UUID:
+    manifest = line.accept("/a.jpg", PICTURE)
+    path = line.settings.staging_path / "accepted" / str(manifest.id)
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\0" * 64)
+    assert line.ingest(manifest.id).value == "failed"
+    return manifest.id
