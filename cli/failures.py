@@ -15,7 +15,7 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.http_client import Patience, Refusal, connect, service_url
 from cli.printable import printable
@@ -140,9 +140,9 @@ def _print(found: list[dict[str, Any]]) -> None:
     if not found:
         console.print("Nothing failed.")
         return
-    table = Table("id", "what", "path", "class", "reason", "when", "wish")
+    table = Table(Column("id", no_wrap=True, min_width=36), Column("path", overflow="fold"), "reason", "since", "wish")
     for one in found:
-        reason = one["failure"]
-        row = (one["id"], one["subject"], one["path"], reason["class"], reason["detail"], one["failedAt"], one["wish"])
+        since = one["failedAt"][:19].replace("T", " ")  # UTC, without the fraction and the zone
+        row = (one["id"], one["path"], f"{one['subject']}: {one['failure']['detail']}", since, one["wish"])
         table.add_row(*(escape(printable(text or "")) for text in row))
     console.print(table)

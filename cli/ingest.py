@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.bulk_upload import BulkUpload, Failed, Result, find
 from cli.http_client import check_alive, connect, service_url
@@ -160,7 +160,7 @@ def _speed(result: Result) -> float:
 def _print(result: Result) -> None:
     console = Console()
     if result.failures:
-        failures = Table("file", "class", "reason", title="Failures", title_justify="left")
+        failures = Table(Column("file", overflow="fold"), "class", "reason", title="Failures", title_justify="left")
         for one in result.failures:
             failures.add_row(*(escape(printable(text)) for text in (str(one.source.file), one.kind, one.detail)))
         console.print(failures)
