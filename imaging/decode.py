@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import BadImage
+from core.errors import BadImage, Corrupt
 from core.model import ImageFacts
 from core.settings import Limits
 from imaging.containers.exif import turned
@@ -60,12 +60,17 @@ class Original:
 
     @classmethod
     def open(cls, fd: int, size: int) -> Original:
-        """Raises:
-        BadImage: the header makes no sense.
+        """
+        Raises:
+            BadImage: the header makes no sense.
+            Corrupt: the file is shorter than `size`.
         """
         if size < 1:
             raise BadImage("the file is empty")
-        data = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+        try:
+            data = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+        except (ValueError, OSError) as error:
+            raise Corrupt(f"the file cannot be mapped: {error}") from None
         return cls(data, probe(data, size=size, limits=UNLIMITED))  # type: ignore[arg-type]  # reads like a file
 
     @property

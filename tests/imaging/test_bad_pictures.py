@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import Rejected
+from core.errors import Corrupt, Rejected
 from imaging.recipe import Recipe
-from imaging.render import Rendered, RenderFailed
+from imaging.render import Rendered, RenderFailed, render
 from tests.imaging.rendering import results
 from tests.pictures import MEDIA_TYPES, animated, encoded, oriented, photo
 
@@ -117,3 +117,10 @@ def test_an_animation_that_lies_about_its_frames(tmp_path: Path) -> None:
     [cut] = results(animated("GIF")[:-900], [recipe], tmp_path)
     assert isinstance(whole, Rendered)
     assert isinstance(cut, RenderFailed)
+
+
+def test_a_file_shorter_than_it_was_is_not_the_pictures_fault(tmp_path: Path) -> None:
+    data = encoded(photo(), "JPEG")
+    (tmp_path / "short").write_bytes(data)
+    with (tmp_path / "short").open("rb") as file, pytest.raises(Corrupt):
+        list(render(file.fileno(), len(data) + 1, SMALL, tmp_path))
