@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl
 
 from flask import current_app, request
 
-from app.body import RequestBody
 from app.health import Health
 from app.shares import Shares
 from core.errors import BadRequest
 from pipeline.services import Services
 from pipeline.waiting import VariantWaits
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 EXTENSION = "millrace"
 MAX_PARAMETERS = 200
@@ -43,26 +45,26 @@ def waits() -> VariantWaits:
     return context().waits
 
 
-def body() -> RequestBody:
-    return cast("RequestBody", request.environ["wsgi.input"])
-
-
 def raw_path() -> str:
+    return raw_path_of(request.environ)
+
+
+def raw_path_of(environ: WSGIEnvironment) -> str:
     """What follows `/assets` in the request line, percent-encoded as the client sent it: only there is an encoded
     slash still one."""
-    target: str = request.environ["RAW_URI"]
+    target: str = environ["RAW_URI"]
     if not target.startswith("/"):  # absolute form, RFC 9112 §3.2.2
         target = "/" + target.partition("://")[2].partition("/")[2]
     return target.partition("?")[0].partition("#")[0].removeprefix("/assets")
 
 
-def parameters() -> list[tuple[str, str]]:
+def parameters(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     """The query, in order.
 
     Raises:
         BadRequest: it is not UTF-8, or there are too many.
     """
-    query = request.environ.get("QUERY_STRING", "")
+    query = environ.get("QUERY_STRING", "")
     if not query:
         return []
     try:
@@ -80,7 +82,7 @@ def known_parameters(*names: str) -> dict[str, str]:
         BadRequest: naming the parameter.
     """
     found: dict[str, str] = {}
-    for name, value in parameters():
+    for name, value in parameters(request.environ):
         if name not in names:
             raise BadRequest(f"unknown query parameter: {name}")
         if name in found:

@@ -6,17 +6,20 @@ did not foresee tells the client nothing but the request's id, which leads to th
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from app.reply import Reply
 from core.errors import MillraceError, Unavailable
 from pipeline.ingests import IngestFailed
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -54,30 +57,47 @@ HIDDEN = "the service met an error of its own; its log has it under this request
 
 
 def problem(
-    code: str, detail: str, *, status: int | None = None, headers: Mapping[str, str] | None = None, **members: Any
-) -> Response:
+    environ: WSGIEnvironment,
+    code: str,
+    detail: str,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
     status = status or STATUSES.get(code, 500)
     document = {
         "type": f"urn:millrace:problem:{code}",
         "title": TITLES.get(code) or code.replace("-", " ").capitalize(),
         "status": status,
         "detail": detail,
-        "instance": request.environ.get("RAW_URI", request.path).partition("?")[0],
+        "instance": environ.get("RAW_URI", "").partition("?")[0],
         "code": code,
-        "requestId": request.environ.get("millrace.request_id"),
-        **members,
+        "requestId": environ.get("millrace.request_id"),
     }
-    return Response(json.dumps(document), status, dict(headers or {}), content_type="application/problem+json")
+    return Reply(status, document, headers or {}, "application/problem+json")
+
+
+def explain(environ: WSGIEnvironment, error: Exception) -> Reply:
+    """The problem document of any error."""
+    if isinstance(error, IngestFailed):  # as if it had failed at the door
+        return problem(environ, error.reason.kind, error.reason.detail)
+    if isinstance(error, MillraceError):
+        return _ours(environ, error)
+    if isinstance(error, HTTPException):
+        return _http(environ, error)
+    log.error("unexpected error", exc_info=error)
+    return problem(environ, "internal", HIDDEN, status=500)
 
 
 def register(app: Flask) -> None:
-    app.register_error_handler(MillraceError, _ours)
-    app.register_error_handler(IngestFailed, _ingest_failed)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unexpected)
+    def handle(error: Exception) -> Response:
+        return explain(request.environ, error).to_flask()
+
+    for kind in (MillraceError, HTTPException, Exception):
+        app.register_error_handler(kind, handle)
 
 
-def _ours(error: MillraceError) -> Response:
+def _ours(environ: WSGIEnvironment, error: MillraceError) -> Reply:
     headers = {}
     status = STATUSES.get(error.code)
     if isinstance(error, Unavailable):
@@ -85,26 +105,14 @@ def _ours(error: MillraceError) -> Response:
         status = status or 503
     elif status is None:
         log.error("an internal error reached a client", exc_info=error)
-        return problem(error.code, HIDDEN, status=500)
-    if status == 416:
-        headers["Accept-Ranges"] = "bytes"
-    return problem(error.code, error.detail, status=status, headers=headers)
+        return problem(environ, error.code, HIDDEN, status=500)
+    return problem(environ, error.code, error.detail, status=status, headers=headers)
 
 
-def _ingest_failed(error: IngestFailed) -> Response:
-    """As if it had failed at the door: with what it failed of."""
-    return problem(error.reason.kind, error.reason.detail)
-
-
-def _http(error: HTTPException) -> Response:
+def _http(environ: WSGIEnvironment, error: HTTPException) -> Reply:
     status = error.code or 500
     headers = {}
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
     code = HTTPStatus(status).phrase.lower().replace(" ", "-")
-    return problem(code, error.description or code, status=status, headers=headers)
-
-
-def _unexpected(error: Exception) -> Response:
-    log.error("unexpected error", exc_info=error)
-    return problem("internal", HIDDEN, status=500)
+    return problem(environ, code, error.description or code, status=status, headers=headers)

@@ -115,7 +115,7 @@ def details_of_json(text: bytes) -> Details:
     unknown = sorted(said.keys() - {"alt", "labels", "tags"})
     if unknown:
         raise BadRequest(f"metadata knows alt, labels and tags, not {unknown[0]!r}")
-    alt, labels, tags = said.get("alt"), said.get("labels") or {}, said.get("tags") or []
+    alt, labels, tags = said.get("alt"), said.get("labels", {}), said.get("tags", [])
     if not (alt is None or isinstance(alt, str)):
         raise BadRequest("metadata: alt is a string")
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):

@@ -8,6 +8,7 @@ from werkzeug.routing import BaseConverter
 from app import errors
 from app.access import Access
 from app.context import EXTENSION, Context
+from app.door import Door
 from app.health import Health
 from app.routes import assets, failures, health, ingests, uploads
 from app.shares import Shares
@@ -27,14 +28,15 @@ def create(services: Services) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.url_map.converters["everything"] = Everything
-    app.extensions[EXTENSION] = Context(
+    context = Context(
         services=services,
         shares=Shares(services.settings.web.threads),
         waits=VariantWaits(services.metadata.variants.states),
         health=Health(services),
     )
+    app.extensions[EXTENSION] = context
     errors.register(app)
     for module in (uploads, assets, ingests, failures, health):
         app.register_blueprint(module.blueprint)
-    app.wsgi_app = Access(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way
+    app.wsgi_app = Access(Door(context, app.wsgi_app))  # type: ignore[method-assign]  # Flask's documented way
     return app

@@ -46,7 +46,7 @@ def delete(_rest: str) -> Response:
         raise BadRequest("delete names one entry: DELETE /assets/{path}/-/entry/{number}")
     with shares().reading():
         deleted = change.delete(services(), address.path, address.entry, purge=purge)
-    if not purge:
+    if deleted is None or not purge:
         return Response(status=204)
     held = [{"id": str(other.id), "path": other.path, "entry": other.entry} for other in deleted.still_held]
     return jsonify({"id": str(deleted.asset_id), "stillHeldBy": held})

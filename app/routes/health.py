@@ -7,12 +7,13 @@ from pathlib import Path
 from flask import Blueprint, Response, jsonify
 
 from app.context import context, known_parameters
-from core.errors import BadRequest
+from core.errors import BadRequest, NotFound
 
 blueprint = Blueprint("health", __name__)
 
 PAGES = Path(__file__).parent.parent / "pages"
 INDEX = (PAGES / "index.html").read_bytes()
+README = PAGES.parent.parent / "README.md"
 STYLE = (PAGES / "style.css").read_bytes()
 
 
@@ -44,6 +45,14 @@ def ready() -> Response:
 @blueprint.get("/")
 def index() -> Response:
     return Response(INDEX, mimetype="text/html")
+
+
+@blueprint.get("/documentation")
+def documentation() -> Response:
+    """The README of what is installed here."""
+    if not README.is_file():
+        raise NotFound("this installation came without its README")
+    return Response(README.read_bytes(), content_type="text/plain; charset=utf-8")
 
 
 @blueprint.get("/style.css")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
+from threading import Thread
 from uuid import UUID
 
 import httpx
 import pytest
 
+from core.model import FailureReason
 from tests.app.server import Web, head, read_answer
 from tests.pictures import MEDIA_TYPES, encoded, photo
 
@@ -120,10 +123,6 @@ def test_waiting_without_anybody_at_work_ends_with_202(shared_web: Web) -> None:
 
 
 def test_a_failure_meanwhile_is_the_answer_to_who_waits(web: Web) -> None:
-    from threading import Thread
-
-    from core.model import FailureReason
-
     answers: list[httpx.Response] = []
 
     def ask() -> None:
@@ -131,9 +130,11 @@ def test_a_failure_meanwhile_is_the_answer_to_who_waits(web: Web) -> None:
 
     client = Thread(target=ask)
     client.start()
-    while not (ids := list(web.staging.entries())):
-        pass
-    with web.staging.claim(ids[0]) as claim:  # type: ignore[union-attr]
+    staging = web.staging
+    claim = None
+    while claim is None:
+        claim = next((claim for upload_id in staging.entries() if (claim := staging.claim(upload_id))), None)
+    with claim:
         claim.start()
         claim.quarantine(FailureReason("bad-image", "the picture is cut"))
     client.join()
@@ -157,7 +158,7 @@ def test_100_continue_comes_when_the_body_is_wanted(web: Web) -> None:
         assert read_answer(connection).status == 202
 
 
-def test_durability_says_what_syncing_gives(start_web) -> None:  # type: ignore[no-untyped-def]
+def test_durability_says_what_syncing_gives(start_web: Callable[..., Web]) -> None:
     web = start_web(STAGING__SYNC="data")
     assert httpx.post(f"{web.url}/assets/a", content=JPEG).json()["durability"] == "host-cache"
 

@@ -1,0 +1,32 @@
+"""Uploads, answered before Flask sees them.
+
+Routing, contexts and response objects cost more than everything else that is done for a small upload but the syncing
+(docs/design.md says how much was measured). What is not an upload goes on to Flask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from app.context import Context
+from app.errors import explain
+from app.routes.uploads import upload
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class Door:
+    def __init__(self, context: Context, otherwise: WSGIApplication) -> None:
+        self._context = context
+        self._otherwise = otherwise
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "POST" or not environ["PATH_INFO"].startswith("/assets/"):
+            return self._otherwise(environ, start_response)
+        try:
+            reply = upload(self._context, environ)
+        except Exception as error:  # noqa: BLE001 - every error of the service is a problem document
+            reply = explain(environ, error)
+        return reply.send(start_response)

@@ -1,0 +1,71 @@
+"""A gigabyte in any accepted format goes through without the process growing."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.app.server import Web, head, read_answer
+from tests.pictures import encoded, photo
+
+GIB = 1 << 30
+ALLOWED = 32 << 20
+ZEROS = bytes(1 << 20)
+
+
+def padded_head(kind: str) -> bytes:
+    """The start of a file that is valid when zeros follow up to exactly one GiB."""
+    data = encoded(photo(), kind)
+    if kind == "WEBP":  # one more chunk, which readers skip
+        data = data[:4] + struct.pack("<I", GIB - 8) + data[8:]
+        return data + b"JUNK" + struct.pack("<I", GIB - len(data) - 8)
+    if kind == "AVIF":  # one more box, which readers skip
+        return data + struct.pack(">I4s", GIB - len(data), b"free")
+    return data
+
+
+def high_water_mark(pid: int) -> int:
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+def send(web: Web, start: bytes, fields: dict[str, object], end: bytes = b"") -> int:
+    with web.connect() as connection:
+        connection.settimeout(120)
+        connection.sendall(head("POST", "/assets/large", Content_Length=GIB + len(end), **fields) + start)
+        left = GIB - len(start)
+        while left:
+            left -= connection.send(ZEROS[: min(left, len(ZEROS))])
+        connection.sendall(end)
+        return read_answer(connection).status
+
+
+@pytest.fixture
+def home(services_directory: Path, tmp_path: Path) -> Path:
+    """In memory where there is a tmpfs: the disk is not what is looked at."""
+    home = services_directory / tmp_path.name
+    home.mkdir()
+    return home
+
+
+def test_a_gibibyte_of_any_format_needs_no_memory(start_web: Callable[..., Web], home: Path) -> None:
+    limits = {"STAGING__SYNC": "none", "STAGING__MIN_FREE_BYTES": 0, "STAGING__HIGH_WATER_PERCENT": 100}
+    web = start_web(home, **limits)
+    [worker] = web.workers()
+    small = encoded(photo(), "JPEG")
+    assert web.exchange(head("POST", "/assets/a", Content_Length=len(small)) + small).status == 202
+    before = high_water_mark(worker)
+    boundary = b'--b\r\nContent-Disposition: form-data; name="asset"; filename="a"\r\n\r\n'
+    form = {"Content_Type": "multipart/form-data; boundary=b"}
+    cases = [(padded_head(kind), {}, b"") for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF")]
+    for start, fields, end in [*cases, (boundary + small, form, b"\r\n--b--\r\n")]:
+        assert send(web, start, fields, end) == 202
+        for entry in (home / "staging" / "accepted").iterdir():
+            entry.unlink()
+        assert high_water_mark(worker) - before <= ALLOWED
+    assert web.workers() == [worker]
+    shutil.rmtree(home / "staging" / "accepted")
