@@ -11,6 +11,7 @@ An entry moves by one rename, so it is in exactly one folder at any moment: all 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from uuid import UUID
 
 from core.errors import Misconfigured
 from core.failpoints import failpoint
+
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 DISCARDED = ".discarded"
 """Marks what was thrown away from quarantine: it lies in the trash too, but it never was done."""
@@ -63,22 +66,22 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def upload_ids(folder: Path) -> Iterator[UUID]:
-    """The entries of a folder in no order. Files with other names are not ours and are left alone."""
+def entry_names(folder: Path) -> Iterator[str]:
+    """The entries of a folder by name, in no order. Files with other names are not ours and are left alone. Names and
+    not ids, because a backlog of 100,000 is sorted several times faster as text."""
     with os.scandir(folder) as found:
         for item in found:
-            upload_id = parse_name(item.name)
-            if upload_id is not None:
-                yield upload_id
+            if is_entry_name(item.name):
+                yield item.name
 
 
-def parse_name(name: str) -> UUID | None:
-    """Only the one canonical spelling names an entry."""
-    try:
-        upload_id = UUID(name)
-    except ValueError:
-        return None
-    return upload_id if str(upload_id) == name else None
+def upload_ids(folder: Path) -> Iterator[UUID]:
+    return map(UUID, entry_names(folder))
+
+
+def is_entry_name(name: str) -> bool:
+    """Only the one canonical spelling of an id names an entry."""
+    return _CANONICAL_UUID.fullmatch(name) is not None
 
 
 def is_at(descriptor: int, path: Path) -> bool:

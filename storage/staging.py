@@ -27,7 +27,7 @@ from core.settings import Settings
 from storage import host
 from storage.claim import Claim, claim, lock, release
 from storage.entry import read_manifest, read_trailer, write_attempts
-from storage.folders import DISCARDED, Folders, move, parse_name, upload_ids
+from storage.folders import DISCARDED, Folders, entry_names, is_entry_name, move, upload_ids
 from storage.incoming import Incoming
 from storage.look import FOREIGN, is_due, look_at
 from storage.space import Space, refusal, translated
@@ -49,7 +49,7 @@ class Staging:
         self._folders = folders
         self._sync = settings.staging.sync
         self._space = Space(folders.root, settings)
-        self._sound: set[UUID] = set()
+        self._sound: set[str] = set()
 
     @classmethod
     def open(cls, settings: Settings) -> Staging:
@@ -119,7 +119,7 @@ class Staging:
         count = size = 0
         with os.scandir(self._folders.accepted) as found:
             for item in found:
-                if parse_name(item.name) is not None:
+                if is_entry_name(item.name):
                     try:
                         size += item.stat(follow_symlinks=False).st_size
                     except FileNotFoundError:
@@ -130,13 +130,14 @@ class Staging:
     def due(self, limit: int, now: datetime, *, after: UUID | None = None) -> list[UUID]:
         """The oldest entries that may be worked on now, younger than `after`. Those that somebody claimed may be among
         them: only a claim can tell. So may broken ones: a claim puts them aside."""
-        names = [upload_id for upload_id in self.entries() if after is None or upload_id > after]
+        start = str(after) if after else ""
+        names = [name for name in entry_names(self._folders.accepted) if name > start]
         heapq.heapify(names)
         found: list[UUID] = []
         while names and len(found) < limit:
-            upload_id = heapq.heappop(names)
-            if is_due(self._folders.accepted / str(upload_id), now):
-                found.append(upload_id)
+            name = heapq.heappop(names)
+            if is_due(self._folders.accepted / name, now):
+                found.append(UUID(name))
         return found
 
     # ── working
@@ -183,15 +184,16 @@ class Staging:
     def set_broken_aside(self) -> int:
         """Put files in accepted/ that are no entries into quarantine. Reads each entry once in a process's life: one
         that breaks later is seen when it is claimed."""
-        present = set(self.entries())
+        present = set(entry_names(self._folders.accepted))
         self._sound &= present
         count = 0
-        for upload_id in sorted(present - self._sound):
+        for name in sorted(present - self._sound):
+            upload_id = UUID(name)
             entry = self._look_in(self._folders.accepted, upload_id)
             if entry is None:
                 continue
             if not entry.quarantined:
-                self._sound.add(upload_id)
+                self._sound.add(name)
             elif self._put_aside(upload_id, "found by the sweep"):
                 count += 1
         return count
