@@ -81,7 +81,7 @@ def _span(request: Request, blob: BlobFacts) -> Span | None:
         return None
     start, stop = asked.range_for_length(blob.size) or (None, None)
     if start is None or stop is None:
-        raise InvalidRange(f"the range lies outside the {blob.size} bytes")
+        raise InvalidRange(f"the range lies outside the {blob.size} bytes", size=blob.size)
     return Span(start, stop)
 
 

@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app.reply import Reply
-from core.errors import MillraceError, Unavailable
+from core.errors import InvalidRange, MillraceError, Unavailable
 from pipeline.ingests import IngestFailed
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ def register(app: Flask) -> None:
 def _ours(environ: WSGIEnvironment, error: MillraceError) -> Reply:
     headers = {}
     status = STATUSES.get(error.code)
+    if isinstance(error, InvalidRange) and error.size is not None:
+        headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, error.retry_after))
         status = status or 503

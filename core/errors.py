@@ -86,7 +86,13 @@ class IdempotencyConflict(Rejected):
 
 
 class InvalidRange(Rejected):
+    """`size` is how many bytes there are, where that is known."""
+
     code = "invalid-range"
+
+    def __init__(self, detail: str, *, size: int | None = None) -> None:
+        super().__init__(detail)
+        self.size = size
 
 
 class NotFound(MillraceError):

@@ -19,7 +19,7 @@ from metadata.database import Database
 from metadata.deadline import deadline
 from metadata.paths import AssetPath
 from metadata.recording import Known
-from metadata.schema import asset, blob, tombstone, upload
+from metadata.schema import asset, blob, path_counter, tombstone, upload
 
 __all__ = ["Assets", "Deleted", "Holder", "Known"]
 
@@ -86,6 +86,12 @@ class Assets:
 
     def by_id(self, asset_id: UUID) -> Asset | None:
         return self._one(rows.assets().where(asset.c.id == asset_id))
+
+    def was(self, path: AssetPath, number: int) -> bool:
+        """Whether this entry was ever given: entries are counted up and never given again."""
+        query = select(path_counter.c.next).where(path_counter.c.path_hash == path.hash)
+        given: int = self._database.read(lambda connection: connection.scalar(query)) or 0
+        return number < given
 
     def delete(self, path: AssetPath, entry: int, *, grace: timedelta, purge: bool) -> Deleted | None:
         """Asset to tombstone; its blob is due for gc after `grace`, with `purge` at once. `purge` also takes the path
