@@ -33,7 +33,7 @@ def query(database_url: str) -> Iterator[Query]:
 
     def run(statement: str, *values: object) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
-            cursor.execute(statement, values)
+            cursor.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
     yield run

@@ -78,7 +78,9 @@ def test_composed_and_decomposed_are_one_path() -> None:
 
 def test_ten_thousand_paths_at_the_limits_and_a_short_one_after_them(query: Query) -> None:
     numbers = random.Random(1)
-    paths = {_longest(numbers) for _ in range(10_000)}
+    segments = [_segment(numbers) for _ in range(1000)]
+    paths = {_longest(numbers, segments) for _ in range(10_000)}
+    assert len(paths) == 10_000
     query("INSERT INTO blob (sha256, size, media_type) VALUES (%s, 1, 'image/png')", b"b" * 32)
     rows = [(path.ltree, path.text, path.hash) for path in [*paths, AssetPath.from_text("/short")]]
     for start in range(0, len(rows), 1000):
@@ -94,15 +96,18 @@ def test_ten_thousand_paths_at_the_limits_and_a_short_one_after_them(query: Quer
     assert query("SELECT path_text FROM asset WHERE path <@ 'short'") == [("/short",)]
 
 
-def _longest(numbers: random.Random) -> AssetPath:
-    """Random segments of several scripts, filled up so that the ltree has as many bytes as it may."""
-    alphabets = ("abc123", "äöüéñ", "日本語写真", "🙂🚀", "-_.~ %")
-    segments: list[str] = []
+def _segment(numbers: random.Random) -> str:
+    alphabet = numbers.choice(("abc123", "äöüéñ", "日本語写真", "🙂🚀", "-_.~ %"))
+    return "".join(numbers.choices(alphabet, k=numbers.randint(2, 20))) + "z"
+
+
+def _longest(numbers: random.Random, segments: list[str]) -> AssetPath:
+    """Of several scripts, and filled up so that the ltree has as many bytes as it may."""
+    chosen: list[str] = []
     left = MAX_LTREE
     while left > 200:
-        segment = "".join(numbers.choices(numbers.choice(alphabets), k=numbers.randint(2, 20))) + "z"
-        segments.append(segment)
-        left -= len(encode_label(segment)) + 1
-    path = AssetPath.from_text("/" + "/".join([*segments, "z" * left]))
+        chosen.append(numbers.choice(segments))
+        left -= len(encode_label(chosen[-1])) + 1
+    path = AssetPath.from_text("/" + "/".join([*chosen, "z" * left]))
     assert len(path.ltree) == MAX_LTREE
     return path
