@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 import unicodedata
 from base64 import b32decode, b32encode
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ MAX_LABEL = 255
 MAX_LTREE = 1600
 
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
+_ESCAPED = tuple(
+    chr(byte) if chr(byte) in string.ascii_letters + string.digits else f"_{byte:02X}" for byte in range(256)
+)
 _BASE32 = "__"
 """Starts a label in base32. An escaped label never starts so: there `_` is followed by two hexadecimal digits."""
 
@@ -66,6 +69,8 @@ class AssetPath:
         for segment in segments:
             _check(segment)
         path = cls(tuple(segments))
+        if max(map(len, path._labels)) > MAX_LABEL:
+            raise BadPath(f"a segment of the path is too long: more than {MAX_LABEL} characters when encoded")
         if len(path.ltree) > MAX_LTREE:
             raise BadPath(f"the path is too long: {len(path.ltree)} bytes encoded, and {MAX_LTREE} are allowed")
         return path
@@ -81,7 +86,11 @@ class AssetPath:
 
     @cached_property
     def ltree(self) -> str:
-        return ".".join(encode_label(segment) for segment in self.segments)
+        return ".".join(self._labels)
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        return [encode_label(segment) for segment in self.segments]
 
     @cached_property
     def hash(self) -> bytes:
@@ -96,7 +105,7 @@ def hash_of(text: str) -> bytes:
 def encode_label(segment: str) -> str:
     """The shorter of the escaped and the base32 form, the escaped one when they are equal."""
     data = segment.encode("utf-8")
-    escaped = "".join(chr(byte) if byte in _PLAIN else f"_{byte:02X}" for byte in data)
+    escaped = "".join(map(_ESCAPED.__getitem__, data))
     base32 = _BASE32 + b32encode(data).decode("ascii").rstrip("=")
     return escaped if len(escaped) <= len(base32) else base32
 
@@ -115,7 +124,7 @@ def _check(segment: str) -> None:
         raise BadPath(f"the path has the segment {segment!r}, which has a meaning of its own")
     if "\\" in segment:
         raise BadPath("the path has a backslash")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in segment):
+    if not segment.isprintable() and any(
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in segment
+    ):
         raise BadPath("the path has a control character")
-    if len(encode_label(segment)) > MAX_LABEL:
-        raise BadPath(f"a segment of the path is too long: its encoded form has more than {MAX_LABEL} characters")
