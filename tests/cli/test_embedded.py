@@ -69,6 +69,11 @@ def test_postgres_runs_below_a_closed_directory(closed_directory: Path, way: unp
         assert words[0].endswith(b"/postgres")
 
 
+def test_a_uid_without_a_name_uses_the_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 3_141_592)
+    assert unprivileged.choose.__wrapped__() is unprivileged.NAMESPACE
+
+
 def test_a_cluster_made_one_way_starts_the_other_way(closed_directory: Path) -> None:
     for number, way in enumerate((*WAYS, *reversed(WAYS))):
         server = Postgres(closed_directory / "postgres", closed_directory / "run", way=way, durable=False)
