@@ -24,6 +24,7 @@ from core.model import Details, Durability, Manifest
 from core.settings import Limits
 from imaging.probe import probe, sniff
 from metadata.paths import AssetPath
+from pipeline.hashing import Sha256
 from pipeline.services import Services
 from storage.staging import Incoming
 
@@ -45,7 +46,7 @@ class Offer(Protocol):
         """The size, or at least a bound on it, where the client said it before."""
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """The file's bytes in order. A piece is valid until the next one is asked for."""
+        """The file's bytes in order. A piece stays as it is until the one after the next is asked for."""
 
     @property
     def details(self) -> Details:
@@ -132,20 +133,20 @@ def fingerprint(path: str, sha256: bytes, details: Details) -> bytes:
 
 def _receive(offer: Offer, incoming: Incoming, limits: Limits) -> bytes:
     """Write the body into staging. What is too large or of no accepted type ends as soon as that shows."""
-    sha256 = hashlib.sha256()
     head = b""
-    for piece in offer.pieces():
+    with Sha256() as sha256:
+        for piece in offer.pieces():
+            if len(head) < SNIFFED:
+                head += bytes(piece[: SNIFFED - len(head)])
+                if len(head) == SNIFFED:
+                    _check_type(head)
+            if incoming.size + len(piece) > limits.max_bytes:
+                raise _too_large(limits)
+            sha256.update(piece)
+            incoming.write(piece)
         if len(head) < SNIFFED:
-            head += bytes(piece[: SNIFFED - len(head)])
-            if len(head) == SNIFFED:
-                _check_type(head)
-        if incoming.size + len(piece) > limits.max_bytes:
-            raise _too_large(limits)
-        incoming.write(piece)
-        sha256.update(piece)
-    if len(head) < SNIFFED:
-        _check_type(head)
-    return sha256.digest()
+            _check_type(head)
+        return sha256.digest()
 
 
 def _check_type(head: bytes) -> None:

@@ -40,7 +40,11 @@ class Outcome(Enum):
 
 def ingest(services: Services, upload_id: UUID) -> Outcome:
     """Work on one staged entry if nobody else does. Never raises for what is wrong with an upload or a dependency."""
-    claim = services.staging.claim(upload_id)
+    try:
+        claim = services.staging.claim(upload_id)
+    except Unavailable as error:
+        log.error("staging's disk refuses a claim", extra={"upload_id": str(upload_id), "detail": error.detail})
+        return Outcome.WAITING
     if claim is None:
         return Outcome.GONE
     with claim:
@@ -89,7 +93,13 @@ def run(services: Services, claim: Claim) -> Outcome:
 def fail(services: Services, claim: Claim, reason: FailureReason) -> Outcome:
     """Put the entry aside, visibly. The file comes first; the sweep makes up for a row that could not be written."""
     failpoint("ingest.before-quarantine", str(claim.manifest.id))
-    claim.quarantine(reason)
+    try:
+        claim.quarantine(reason)
+    except Unavailable as error:
+        claim.refund(
+            delay=backoff(services.settings, claim.attempts.total), reason=FailureReason(error.code, error.detail)
+        )
+        return Outcome.WAITING
     log.error("ingest failed", extra={"upload_id": str(claim.manifest.id), "reason": reason.kind})
     try:
         entry = services.staging.look(claim.manifest.id)

@@ -18,6 +18,8 @@ from pipeline.services import Services, build
 from tasks.celery_app import app
 from tasks.hints import CeleryHints
 
+SHA256_BYTES = 32
+
 _services: Services | None = None
 
 
@@ -44,6 +46,14 @@ def as_upload_id(text: object) -> UUID | None:
         return UUID(str(text))
     except ValueError:
         return None
+
+
+def as_blob_hash(text: object) -> bytes | None:
+    try:
+        sha256 = bytes.fromhex(str(text))
+    except ValueError:
+        return None
+    return sha256 if len(sha256) == SHA256_BYTES else None
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types

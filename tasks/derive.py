@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pipeline.derive import derive
-from tasks.base import MillraceTask, services
+from tasks.base import MillraceTask, as_blob_hash, services
 from tasks.celery_app import app
 
 
 @app.task(name="derive", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def run(source: str) -> None:
-    try:
-        sha256 = bytes.fromhex(source)
-    except ValueError:
-        return  # no id: a message is input too
-    while derive(services(), sha256):
+    sha256 = as_blob_hash(source)
+    while sha256 is not None and derive(services(), sha256):
         pass

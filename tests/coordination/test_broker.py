@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from cli.embedded_valkey import Valkey
+from cli.processes import start, stop
+from coordination.broker import Broker
+from core.errors import BrokerUnavailable
+
+
+def test_it_counts_what_waits_in_a_queue(redis_url: str) -> None:
+    broker = Broker(SecretStr(redis_url), key_prefix="mine:", seconds=2)
+    broker.ping()
+    assert broker.depth("q") == 0
+    with redis.Redis.from_url(redis_url) as client:
+        client.lpush("mine:q", "a", "b")
+    assert broker.depth("q") == 2
+    broker.close()
+
+
+def test_nobody_listening_is_unavailable() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    broker = Broker(SecretStr(f"redis://:hush@127.0.0.1:{port}/0"), key_prefix="", seconds=1)
+    with pytest.raises(BrokerUnavailable) as caught:
+        broker.ping()
+    assert "hush" not in caught.value.detail
+    broker.close()
+
+
+def test_a_stopped_server_is_unavailable_within_the_deadline(tmp_path: Path, services_directory: Path) -> None:
+    server = Valkey(tmp_path / "data", services_directory / "stopped")
+    child = start(server, tmp_path / "valkey.log")
+    broker = Broker(SecretStr(server.url), key_prefix="", seconds=0.3)
+    try:
+        broker.ping()
+        os.kill(child.pid, signal.SIGSTOP)
+        with pytest.raises(BrokerUnavailable):
+            broker.depth("q")
+    finally:
+        os.kill(child.pid, signal.SIGCONT)
+        broker.close()
+        stop([child])
