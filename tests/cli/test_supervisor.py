@@ -91,21 +91,33 @@ def test_a_child_that_cannot_run_ends_the_stack_with_its_cause(start: Start, tmp
     assert list(running_in(tmp_path)) == []
 
 
-@pytest.mark.parametrize("deliver", [os.kill, os.killpg])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_make_returns_after_the_last_child(
-    start: Start, tmp_path: Path, deliver: Callable[[int, int], None], number: signal.Signals
-) -> None:
+def make_up(start: Start, tmp_path: Path) -> subprocess.Popen[str]:
     makefile = tmp_path / "Makefile"
     children = " ".join(f'"{word}"'.replace("$", r"\$$") for word in (f"web={WITH_GRANDCHILD}", f"deaf={DEAF}"))
     makefile.write_text(f"up:\n\t@exec {sys.executable} -m tests.cli.stand_in {tmp_path} {children}\n")
     make = start(command=["make", "--no-print-directory", "-f", str(makefile), "up"])
     heard(make, "ready")
+    return make
+
+
+@pytest.mark.parametrize("deliver", [os.kill, os.killpg])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_make_returns_after_the_last_child(
+    start: Start, tmp_path: Path, deliver: Callable[[int, int], None], number: signal.Signals
+) -> None:
+    make = make_up(start, tmp_path)
     everything = identities(descendants(make.pid))
     assert len(everything) >= 4
     deliver(make.pid, number)
     make.communicate(timeout=20)
     assert all_gone(everything, 0.1)
+
+
+def test_nothing_outlives_a_killed_make(start: Start, tmp_path: Path) -> None:
+    make = make_up(start, tmp_path)
+    everything = identities(descendants(make.pid))
+    make.kill()
+    assert all_gone(everything, 20)
 
 
 def test_children_die_with_a_killed_supervisor(start: Start) -> None:
