@@ -42,8 +42,8 @@ def ingest(services: Services, upload_id: UUID) -> Outcome:
     """Work on one staged entry if nobody else does. Never raises for what is wrong with an upload or a dependency."""
     try:
         claim = services.staging.claim(upload_id)
-    except Unavailable as error:
-        log.error("staging's disk refuses a claim", extra={"upload_id": str(upload_id), "detail": error.detail})
+    except Unavailable:
+        log.exception("staging's disk refuses a claim", extra={"upload_id": str(upload_id)})
         return Outcome.WAITING
     if claim is None:
         return Outcome.GONE
