@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from core.errors import NotFound, Superseded
-from metadata import blobs, collection
+from metadata import blobs, collection, links
 from metadata.catalogue import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, facts, manifest, output, path, want
@@ -196,6 +196,27 @@ def test_asking_for_a_variant_while_gc_drops_it(
         assert asking.result().id == metadata.variants.of_asset(kept.asset_id)[0].id
     with pytest.raises(NotFound):
         metadata.variants.want(manifest().asset_id, kept.sha256, want("thumb"))
+
+
+def test_gc_passes_by_a_blob_for_which_somebody_asks_for_a_variant(
+    metadata: Metadata, ingester: Ingester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = manifest("/kept", b"same")
+    ingester.ingest(manifest("/gone", b"same"), [want("thumb")])
+    ingester.ingest(kept)
+    ingester.delete("/gone", purge=True)
+    pause = _Pause(monkeypatch, links, "link")
+    with ThreadPoolExecutor(2) as pool:
+        asking = pool.submit(metadata.variants.want, kept.asset_id, kept.sha256, want("thumb"))
+        assert pause.reached.wait(30)
+        collecting = pool.submit(metadata.blobs.collect, 10)
+        try:
+            assert collecting.result(20) == 0
+        finally:
+            pause.go_on.set()
+        asked = asking.result()
+    assert metadata.blobs.collect(10) == 0
+    assert metadata.variants.of_asset(kept.asset_id) == [asked]
 
 
 def test_everything_at_once_leaves_no_dangling_reference(metadata: Metadata, ingester: Ingester, query: Query) -> None:
