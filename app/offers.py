@@ -29,11 +29,12 @@ class RawOffer:
         self.digests = promised
 
     def pieces(self) -> Iterator[memoryview]:
-        """One buffer, filled again and again; no copy between the socket and the file."""
+        """Two buffers in turn, filled again and again; no copy between the socket and the file."""
         size = CHUNK if self.expected is None else max(1, min(self.expected, CHUNK))
-        buffer = memoryview(bytearray(size))
+        buffer, other = memoryview(bytearray(size)), None
         while count := self._body.fill(buffer):
             yield buffer[:count]
+            buffer, other = other or memoryview(bytearray(size)), buffer
 
 
 class FormOffer:
