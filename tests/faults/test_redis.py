@@ -1,0 +1,121 @@
+"""Redis dies, comes back empty, is flushed, hangs, is full, drops its connections: no upload is refused or lost, and
+the workers consume again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from tests.faults.load import (
+    Load,
+    assert_workers_consume,
+    ingest_key,
+    ingested_by_worker,
+    readiness,
+    recorded,
+    upload_at_once,
+)
+from tests.faults.stack import Stack
+
+MARK = "a test was here"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("broker")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server(stack: Stack) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(stack.services["redis_url"], socket_timeout=5)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def words(stack: Stack) -> tuple[str, ...]:
+    """What the server's command line shows, and no other's."""
+    return ("-server", f"127.0.0.1:{urlsplit(stack.services['redis_url']).port}")
+
+
+def answers(server: redis.Redis) -> bool:
+    try:
+        return bool(server.ping())
+    except redis.RedisError:
+        return False
+
+
+def test_killed_and_restarted_empty(stack: Stack, server: redis.Redis, words: tuple[str, ...]) -> None:
+    server.set(MARK, 1)
+    with Load(stack, "/redis/killed") as load:
+        load.until(15)
+        [before] = stack.kill(*words, number=signal.SIGSTOP)  # so that nothing starts while its file goes
+        for data in (stack.home / "valkey").iterdir():
+            shutil.rmtree(data)
+        stack.kill(*words)
+        stack.until(lambda: answers(server), 20, "the server is back")
+        assert server.get(MARK) is None
+        assert stack.pids(*words) != [before]
+        load.until(15)
+    assert_workers_consume(stack)
+    stack.check()
+
+
+def test_flushed_under_load(stack: Stack, server: redis.Redis) -> None:
+    with Load(stack, "/redis/flushed") as load:
+        for _ in range(5):
+            server.set(MARK, 1)
+            load.until(8)
+            server.flushall()
+            assert server.get(MARK) is None
+    assert_workers_consume(stack)
+    stack.check()
+
+
+def test_stopped(stack: Stack, server: redis.Redis, words: tuple[str, ...]) -> None:
+    with stack.stopped(*words):
+        told = upload_at_once(stack, "/redis/stopped", 15)
+        with pytest.raises(redis.TimeoutError):
+            server.ping()
+        status, well = readiness(stack)
+        assert (status, well["redis"], well["postgres"]) == (200, False, True)
+        stack.until(lambda: recorded(stack, told), 60, "the sweep ingests without Redis")
+        assert not any(ingested_by_worker(stack, one) for one in told[-3:])
+    stack.until(lambda: readiness(stack)[1]["redis"], 10, "Redis is seen again")
+    assert_workers_consume(stack, 60)
+    stack.check()
+
+
+def test_full(stack: Stack, server: redis.Redis) -> None:
+    """With messages in the queue: taking one needs memory, too."""
+    with stack.stopped("worker", "ingest@"):
+        told = upload_at_once(stack, "/redis/full", 5)
+        stack.until(lambda: server.llen(ingest_key(stack)) >= 3, 10, "messages wait")
+        server.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.OutOfMemoryError):
+            server.set(MARK, 1)
+        told += upload_at_once(stack, "/redis/full", 15)
+        stack.until(lambda: recorded(stack, told), 60, "uploads are stored beside a full Redis")
+    finally:
+        server.config_set("maxmemory", 0)
+    assert_workers_consume(stack)
+    stack.check()
+
+
+def test_connections_reset(stack: Stack, server: redis.Redis) -> None:
+    with Load(stack, "/redis/reset") as load:
+        for _ in range(20):
+            load.until(1)
+            killed = server.client_kill_filter(_type="normal", skipme=True)
+            assert killed
+            time.sleep(0.1)
+    assert_workers_consume(stack)
+    stack.check()
