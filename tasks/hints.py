@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import threading
+from contextlib import suppress
 from uuid import UUID
 
 from celery import Celery
@@ -20,6 +21,15 @@ log = logging.getLogger(__name__)
 
 CAPACITY = 1000
 
+PAUSE_SECONDS = 0.02
+"""A message costs the process as much as taking in an upload does, so a flood of uploads is not a flood of hints."""
+
+AWAY_SECONDS = 1.0
+"""After a hint that could not be sent."""
+
+Hint = tuple[str, str, str]
+"""Task, argument, queue."""
+
 
 class CeleryHints:
     """For web processes and workers: `ingest` and `derive` return at once. A hint that cannot be sent is forgotten: the
@@ -28,9 +38,10 @@ class CeleryHints:
     def __init__(self, app: Celery, host_id: UUID | None = None) -> None:
         self._app = app
         self._host_id = host_id
-        self._waiting: queue.Queue[tuple[str, str, str]] = queue.Queue(CAPACITY)
+        self._waiting: queue.Queue[Hint] = queue.Queue(CAPACITY)
         self._start = threading.Lock()
         self._pid = 0
+        self._closed = threading.Event()
 
     def ingest(self, upload_id: UUID) -> None:
         if self._host_id is not None:
@@ -39,7 +50,8 @@ class CeleryHints:
     def derive(self, source: bytes, *, interactive: bool) -> None:
         self._offer("derive", source.hex(), INTERACTIVE if interactive else EAGER)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._closed.set()
 
     def _offer(self, task: str, argument: str, queue_name: str) -> None:
         self._ensure_publisher()
@@ -59,12 +71,25 @@ class CeleryHints:
                 self._pid = os.getpid()
 
     def _publish_all(self) -> None:
-        while True:
-            task, argument, queue_name = self._waiting.get()
-            try:
-                publish(self._app, task, argument, queue_name)
-            except BrokerUnavailable as error:
-                log.warning("a hint was not sent", extra={"task": task, "id": argument, "detail": error.detail})
+        while not self._closed.is_set():
+            pause = PAUSE_SECONDS
+            for task, argument, queue_name in self._collect():
+                try:
+                    publish(self._app, task, argument, queue_name)
+                except BrokerUnavailable as error:
+                    log.warning("a hint was not sent", extra={"task": task, "id": argument, "detail": error.detail})
+                    pause = AWAY_SECONDS
+            self._closed.wait(pause)
+
+    def _collect(self) -> list[Hint]:
+        """What has come since the last time, without what another hint says too: an ingest worker goes on from the
+        entry it is sent to the younger ones, so the oldest stands for all."""
+        found = {self._waiting.get(): None}
+        with suppress(queue.Empty):
+            while True:
+                found[self._waiting.get_nowait()] = None
+        ingests = [hint for hint in found if hint[0] == "ingest"]
+        return [*sorted(ingests)[:1], *(hint for hint in found if hint[0] != "ingest")]
 
 
 class IngestQueue:

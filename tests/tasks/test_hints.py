@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import base64
+import json
+import time
+from uuid import UUID
+
+import pytest
+import redis
+from celery import Celery
+from uuid_utils.compat import uuid4, uuid7
+
+from tasks.hints import CeleryHints
+
+
+@pytest.fixture
+def app(redis_url: str) -> Celery:
+    return Celery("test", broker=redis_url, set_as_current=False)
+
+
+def test_a_flood_of_uploads_is_a_trickle_of_hints_that_covers_them_all(app: Celery, redis_url: str) -> None:
+    host_id = uuid4()
+    hints = CeleryHints(app, host_id)
+    uploads = [uuid7() for _ in range(500)]
+    for upload_id in reversed(uploads):
+        hints.ingest(upload_id)
+    client = redis.Redis.from_url(redis_url)
+    sent: list[UUID] = []
+    deadline = time.monotonic() + 10
+    while uploads[0] not in sent and time.monotonic() < deadline:
+        time.sleep(0.05)
+        messages = client.lrange(f"ingest.{host_id}", 0, -1)
+        sent = [_argument(message) for message in messages]
+    client.close()
+    hints.close()
+    assert uploads[0] in sent  # whoever starts with the oldest comes to all the others
+    assert len(sent) < 100
+
+
+def _argument(message: bytes) -> UUID:
+    [argument] = json.loads(base64.b64decode(json.loads(message)["body"]))[0]
+    return UUID(argument)
+
+
+def test_a_hint_that_cannot_be_sent_is_nobodys_problem() -> None:
+    nowhere = Celery("test", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    hints = CeleryHints(nowhere, uuid4())
+    began = time.monotonic()
+    for _ in range(5000):
+        hints.ingest(uuid7())
+    hints.derive(bytes(32), interactive=True)
+    assert time.monotonic() - began < 5
+    hints.close()
