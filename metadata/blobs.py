@@ -102,27 +102,22 @@ def _reserve(connection: Connection, blobs: Sequence[BlobFacts], store: str, gra
         return []
     ordered = sorted(blobs, key=lambda facts: facts.sha256)  # in one order everywhere: no deadlocks
     connection.execute(
-        insert(blob)
-        .values([{"sha256": one.sha256, "size": one.size, "media_type": one.media_type} for one in ordered])
-        .on_conflict_do_update(  # locks the row, so that gc cannot take it before we commit
+        insert(blob).on_conflict_do_update(  # locks the row, so that gc cannot take it before we commit
             index_elements=[blob.c.sha256],
             set_={"gc_after": func.greatest(blob.c.gc_after, func.now() + grace)},
             where=blob.c.gc_after.is_not(None),
-        )
+        ),
+        [{"sha256": one.sha256, "size": one.size, "media_type": one.media_type} for one in ordered],
     )
     found = connection.execute(
         insert(replica)
-        .values(
-            [
-                {"blob": one.sha256, "store": store, "generation": generation_seq.next_value(), "state": "pending"}
-                for one in ordered
-            ]
-        )
+        .values(generation=generation_seq.next_value())
         .on_conflict_do_update(
             index_elements=[replica.c.blob, replica.c.store],
             set_={"reserved_at": func.now()},
         )
-        .returning(replica.c.blob, replica.c.generation, replica.c.state)
+        .returning(replica.c.blob, replica.c.generation, replica.c.state),
+        [{"blob": one.sha256, "store": store, "state": "pending"} for one in ordered],
     )
     by_hash = {row.blob: row for row in found}
     return [

@@ -68,14 +68,15 @@ def _put(connection: Connection, entries: Sequence[StagedEntry]) -> None:
     if not entries:
         return
     upsert_announced(connection, entries)
-    statement = insert(failure).values([_row(entry) for entry in entries])
+    statement = insert(failure)
     names = ("host_id", "path_text", "kind", "detail", "wish")
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[failure.c.id],
             set_={name: statement.excluded[name] for name in names},
             where=failure.c.kind == HOST_LOST.kind,
-        )
+        ),
+        [_row(entry) for entry in entries],
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, func, null, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from core.model import LeasedVariant, WantedVariant
@@ -24,9 +24,10 @@ def link(
     distinct = {want.recipe_hash: want for want in wants}
     made = connection.execute(
         insert(variant)
-        .values([_row(source, distinct[key], lease) for key in sorted(distinct)])
+        .values(lease_until=null() if lease is None else func.clock_timestamp() + lease)
         .on_conflict_do_nothing(index_elements=[variant.c.source, variant.c.recipe_hash])
-        .returning(*rows.LEASED, variant.c.recipe_hash)
+        .returning(*rows.LEASED, variant.c.recipe_hash),
+        [_row(source, distinct[key], started=int(lease is not None)) for key in sorted(distinct)],
     ).all()
     ids = {row.recipe_hash: row.id for row in made}
     existing = [key for key in distinct if key not in ids]
@@ -36,23 +37,21 @@ def link(
         )
         ids |= {row.recipe_hash: row.id for row in connection.execute(query)}
     asked = {(ids[want.recipe_hash], want.profile or ""): want.eager for want in wants}
-    statement = insert(asset_variant).values(
-        [
-            {"asset_id": asset_id, "variant_id": variant_id, "profile": profile, "eager": eager}
-            for (variant_id, profile), eager in asked.items()
-        ]
-    )
+    statement = insert(asset_variant)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[asset_variant.c.asset_id, asset_variant.c.variant_id, asset_variant.c.profile],
             set_={"eager": or_(asset_variant.c.eager, statement.excluded.eager)},
-        )
+        ),
+        [
+            {"asset_id": asset_id, "variant_id": variant_id, "profile": profile, "eager": eager}
+            for (variant_id, profile), eager in asked.items()
+        ],
     )
     return [rows.to_leased(row) for row in made] if lease is not None else []
 
 
-def _row(source: bytes, want: WantedVariant, lease: timedelta | None) -> dict[str, object]:
-    started = int(lease is not None)
+def _row(source: bytes, want: WantedVariant, *, started: int) -> dict[str, object]:
     return {
         "id": uuid4(),
         "source": source,
@@ -62,6 +61,4 @@ def _row(source: bytes, want: WantedVariant, lease: timedelta | None) -> dict[st
         "attempts": started,
         "unfinished": started,
         "fence": started,
-        "lease_until": None if lease is None else func.clock_timestamp() + lease,
-        "next_attempt_at": func.now(),
     }

@@ -105,10 +105,10 @@ def _insert_details(connection: Connection, manifest: Manifest) -> None:
     details = manifest.details
     if details.labels:
         found = [{"asset_id": manifest.asset_id, "key": key, "value": value} for key, value in details.labels.items()]
-        connection.execute(insert(label).values(found))
+        connection.execute(insert(label), found)
     if details.tags:
         distinct = dict.fromkeys(details.tags)
-        connection.execute(insert(tag).values([{"asset_id": manifest.asset_id, "value": value} for value in distinct]))
+        connection.execute(insert(tag), [{"asset_id": manifest.asset_id, "value": value} for value in distinct])
 
 
 def _insert_asset(connection: Connection, manifest: Manifest) -> int:

@@ -40,7 +40,13 @@ class Uploads:
 def upsert_announced(connection: Connection, entries: Sequence[StagedEntry]) -> None:
     if not entries:
         return
-    statement = insert(upload).values(
+    statement = insert(upload)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[upload.c.id],
+            set_={"host_id": statement.excluded.host_id, "attempts": statement.excluded.attempts},
+            where=upload.c.state == "announced",
+        ),
         [
             {
                 "id": entry.manifest.id,
@@ -52,14 +58,7 @@ def upsert_announced(connection: Connection, entries: Sequence[StagedEntry]) -> 
                 "accepted_at": entry.manifest.accepted_at,
             }
             for entry in sorted(entries, key=lambda entry: entry.manifest.id)  # in one order: no deadlocks
-        ]
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[upload.c.id],
-            set_={"host_id": statement.excluded.host_id, "attempts": statement.excluded.attempts},
-            where=upload.c.state == "announced",
-        )
+        ],
     )
 
 

@@ -232,8 +232,9 @@ def _fail(
     )
     if final and settled:
         what = {"subject": "variant", "kind": reason.kind, "detail": reason.detail, "failed_at": func.now()}
-        statement = insert(failure).values([{"id": variant_id, **what} for variant_id in settled])
-        connection.execute(statement.on_conflict_do_update(index_elements=[failure.c.id], set_={**what, "wish": None}))
+        statement = insert(failure).values(what)
+        statement = statement.on_conflict_do_update(index_elements=[failure.c.id], set_={**what, "wish": None})
+        connection.execute(statement, [{"id": variant_id} for variant_id in settled])
 
 
 def _retry(connection: Connection, variant_id: UUID) -> bool:
