@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench import accept, line
-from bench.measure import Comparison, machine
+from bench.measure import BUSY, Comparison, machine
 from bench.servers import ROOT
 
 RESULT = ROOT / "bench" / "last.json"
@@ -90,6 +90,8 @@ def _print(result: dict[str, Any], comparisons: dict[str, Comparison]) -> None:
         console.print(cpu)
     facts = result["machine"]
     console.print(", ".join(f"{name}: {value}" for name, value in facts.items()), f"({result['seconds']} s)")
+    if facts["load_at_start"] > BUSY * facts["cores"]:
+        console.print("[bold]The machine was busy with something else when this began: measure again when it is not.")
 
 
 if __name__ == "__main__":

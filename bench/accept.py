@@ -14,8 +14,8 @@ from bench.load import Connection, uploads_per_second
 from bench.measure import MIB, Comparison, peak_growth, start_peak
 from bench.servers import WEB_THREADS, WEB_WORKERS, Bare, Millrace, Server
 
-ROUNDS = 3
-SMALL_SECONDS = 6.0
+ROUNDS = 5
+SMALL_SECONDS = 4.0
 WARM_SECONDS = 1.5
 LARGE_BYTES = 1 << 30
 

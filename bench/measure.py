@@ -90,6 +90,10 @@ def _memory(pid: int, name: str) -> int:
     raise LookupError(name)
 
 
+BUSY = 0.25
+"""More load than this for each core, from others, and the figures say little."""
+
+
 def machine(directory: Path) -> dict[str, Any]:
     """What the figures depend on; `directory` is where both sides write."""
     models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""`millrace ingest` against a scripted service: names, retries, reasons, exit codes. The real one: tests/e2e."""
+"""`millrace ingest` against a scripted service: names, retries, reasons, exit codes. The real one: test_bulk.py."""
 
 from __future__ import annotations
 
