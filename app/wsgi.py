@@ -15,7 +15,7 @@ def _services() -> Services:
     staging = Staging.open(configured)
     return build(
         configured,
-        CeleryHints(celery, staging.host_id),
+        CeleryHints(celery, staging.host_id, processes=configured.work.ingest_concurrency),
         pool_size=configured.web.threads // 8,
         database_seconds=configured.web.database_seconds,
     )

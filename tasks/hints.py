@@ -33,11 +33,13 @@ Hint = tuple[str, str, str]
 
 class CeleryHints:
     """For web processes and workers: `ingest` and `derive` return at once. A hint that cannot be sent is forgotten: the
-    sweep and beat find the work without it. Without `host_id` this process accepts no uploads."""
+    sweep and beat find the work without it. Without `host_id` this process accepts no uploads; `processes` is how many
+    ingest processes the host has to wake."""
 
-    def __init__(self, app: Celery, host_id: UUID | None = None) -> None:
+    def __init__(self, app: Celery, host_id: UUID | None = None, *, processes: int = 1) -> None:
         self._app = app
         self._host_id = host_id
+        self._processes = processes
         self._waiting: queue.Queue[Hint] = queue.Queue(CAPACITY)
         self._start = threading.Lock()
         self._pid = 0
@@ -82,14 +84,14 @@ class CeleryHints:
             self._closed.wait(pause)
 
     def _collect(self) -> list[Hint]:
-        """What has come since the last time, without what another hint says too: an ingest worker goes on from the
-        entry it is sent to the younger ones, so the oldest stands for all."""
+        """What has come since the last time, without what another hint says too: an ingest process goes on from the
+        entry it is sent to the younger ones, so one of the oldest for each process stands for all."""
         found = {self._waiting.get(): None}
         with suppress(queue.Empty):
             while True:
                 found[self._waiting.get_nowait()] = None
         ingests = [hint for hint in found if hint[0] == "ingest"]
-        return [*sorted(ingests)[:1], *(hint for hint in found if hint[0] != "ingest")]
+        return [*sorted(ingests)[: self._processes], *(hint for hint in found if hint[0] != "ingest")]
 
 
 class IngestQueue:
