@@ -41,6 +41,7 @@ def configuration(configured: Settings) -> dict[str, Any]:
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # a full Redis refuses commands: wait as for one that is away
         "broker_pool_acquire_timeout": 5,
         "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
         "task_serializer": "json",

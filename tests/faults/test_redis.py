@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from tests.faults.load import (
-    Load,
+from tests.faults.outage import (
+    Uploads,
     assert_workers_consume,
+    died,
     ingest_key,
     ingested_by_worker,
     readiness,
@@ -54,8 +55,8 @@ def answers(server: redis.Redis) -> bool:
 
 def test_killed_and_restarted_empty(stack: Stack, server: redis.Redis, words: tuple[str, ...]) -> None:
     server.set(MARK, 1)
-    with Load(stack, "/redis/killed") as load:
-        load.until(15)
+    with Uploads(stack, "/redis/killed") as uploads:
+        uploads.until(15)
         [before] = stack.kill(*words, number=signal.SIGSTOP)  # so that nothing starts while its file goes
         for data in (stack.home / "valkey").iterdir():
             shutil.rmtree(data)
@@ -63,16 +64,16 @@ def test_killed_and_restarted_empty(stack: Stack, server: redis.Redis, words: tu
         stack.until(lambda: answers(server), 20, "the server is back")
         assert server.get(MARK) is None
         assert stack.pids(*words) != [before]
-        load.until(15)
+        uploads.until(15)
     assert_workers_consume(stack)
     stack.check()
 
 
 def test_flushed_under_load(stack: Stack, server: redis.Redis) -> None:
-    with Load(stack, "/redis/flushed") as load:
+    with Uploads(stack, "/redis/flushed") as uploads:
         for _ in range(5):
             server.set(MARK, 1)
-            load.until(8)
+            uploads.until(8)
             server.flushall()
             assert server.get(MARK) is None
     assert_workers_consume(stack)
@@ -95,6 +96,7 @@ def test_stopped(stack: Stack, server: redis.Redis, words: tuple[str, ...]) -> N
 
 def test_full(stack: Stack, server: redis.Redis) -> None:
     """With messages in the queue: taking one needs memory, too."""
+    deaths = died(stack)
     with stack.stopped("worker", "ingest@"):
         told = upload_at_once(stack, "/redis/full", 5)
         stack.until(lambda: server.llen(ingest_key(stack)) >= 3, 10, "messages wait")
@@ -104,6 +106,8 @@ def test_full(stack: Stack, server: redis.Redis) -> None:
             server.set(MARK, 1)
         told += upload_at_once(stack, "/redis/full", 15)
         stack.until(lambda: recorded(stack, told), 60, "uploads are stored beside a full Redis")
+        time.sleep(6)  # the workers look for abandoned messages every 5 s, which a full Redis refuses
+        assert died(stack) == deaths
     finally:
         server.config_set("maxmemory", 0)
     assert_workers_consume(stack)
@@ -111,9 +115,9 @@ def test_full(stack: Stack, server: redis.Redis) -> None:
 
 
 def test_connections_reset(stack: Stack, server: redis.Redis) -> None:
-    with Load(stack, "/redis/reset") as load:
+    with Uploads(stack, "/redis/reset") as uploads:
         for _ in range(20):
-            load.until(1)
+            uploads.until(1)
             killed = server.client_kill_filter(_type="normal", skipme=True)
             assert killed
             time.sleep(0.1)

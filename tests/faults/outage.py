@@ -1,0 +1,119 @@
+"""Uploads that go on while a dependency is out, and canaries that show that every kind of worker works again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from types import TracebackType
+
+import httpx
+
+from core.settings import Settings
+from storage.staging import Staging
+from tasks.celery_app import ingest_queue
+from tests.faults.history import Told
+from tests.faults.stack import Stack
+from tests.pictures import encoded, photo
+
+_numbers = itertools.count()
+
+
+def picture() -> bytes:
+    """Another one each time."""
+    number = next(_numbers)
+    return encoded(photo(72 + number % 64, 56 + number // 64), "JPEG")
+
+
+class Uploads:
+    """A context in which two clients upload without a pause to speak of. Every answer must be a 202."""
+
+    def __init__(self, stack: Stack, path: str) -> None:
+        self.told: list[Told] = []
+        self._stack = stack
+        self._path = path
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._upload, daemon=True) for _ in range(2)]
+
+    def until(self, count: int, seconds: float = 30) -> None:
+        """So many more answers have come."""
+        wanted = len(self.told) + count
+        self._stack.until(lambda: len(self.told) >= wanted, seconds, f"{count} more uploads are answered")
+
+    def __enter__(self) -> Uploads:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        if error is None:
+            assert {told.status for told in self.told} == {202}
+
+    def _upload(self) -> None:
+        while not self._ended.wait(0.05):
+            self.told.append(self._stack.upload(self._path, picture()))
+
+
+def upload_at_once(stack: Stack, path: str, count: int, **options: str) -> list[Told]:
+    """One after the other, each accepted within the second that the promise gives it."""
+    done = []
+    for _ in range(count):
+        body = picture()
+        began = time.monotonic()
+        told = stack.upload(path, body, **options)  # type: ignore[arg-type]  # of many types; the tests give `key` only
+        assert told.status == 202
+        assert time.monotonic() - began < 1
+        done.append(told)
+    return done
+
+
+def recorded(stack: Stack, told: list[Told]) -> bool:
+    ids = [str(one.asset_id) for one in told]
+    return bool(stack.sql("SELECT count(*) FROM asset WHERE id = ANY(%s::uuid[])", ids)[0][0] == len(set(ids)))
+
+
+def assert_workers_consume(stack: Stack, seconds: float = 30) -> None:
+    """The ingest worker stores an upload itself (not the sweep in its place), the variants worker renders on demand."""
+    waiting = [stack.upload("/bare/canary", picture())]
+
+    def stored_by_the_worker() -> bool:
+        if not any(ingested_by_worker(stack, told) for told in waiting):
+            waiting.append(stack.upload("/bare/canary", picture()))
+            time.sleep(0.3)
+            return False
+        return True
+
+    stack.until(stored_by_the_worker, seconds, "the ingest worker takes a message")
+    stack.until(lambda: recorded(stack, waiting), seconds, "the canaries are stored")
+    entry = stack.ingest(waiting[-1].upload_id)["links"]["asset"]
+    wanted = f"{stack.url}{entry}/content?w=30"
+    stack.until(lambda: httpx.get(wanted, timeout=15).status_code == 200, seconds, "the variants worker renders")
+
+
+def ingested_by_worker(stack: Stack, told: Told) -> bool:
+    lines = (stack.home / "log" / "ingest.log").read_text().splitlines()
+    return any(
+        said.get("message") == "ingest stored" and said.get("upload_id") == str(told.upload_id)
+        for said in map(json.loads, (line for line in lines if line.startswith("{")))
+    )
+
+
+def ingest_key(stack: Stack) -> str:
+    """The list in Redis that is the queue of the stack's host."""
+    settings = Settings(home=stack.home)
+    return settings.key_prefix + ingest_queue(Staging.open(settings).host_id)
+
+
+def died(stack: Stack) -> int:
+    """How many processes the supervisor has seen die."""
+    return (stack.home.parent / "up.log").read_text().count(" died (")
+
+
+def readiness(stack: Stack) -> tuple[int, dict[str, bool]]:
+    """The status of /readyz, and which dependencies are well."""
+    answer = httpx.get(f"{stack.url}/readyz", timeout=5)
+    return answer.status_code, {name: one["ok"] for name, one in answer.json()["dependencies"].items()}
