@@ -3,9 +3,9 @@ database of the settings."""
 
 from __future__ import annotations
 
+from alembic import context
 from sqlalchemy import Connection
 
-from alembic import context
 from core import settings
 from metadata import migrate
 from metadata.schema import metadata

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 from core import logs
 from core.errors import Misconfigured
+from core.parent_death import die_with_parent
 from core.settings import Settings, load
 
 
@@ -46,5 +48,11 @@ timeout = 60  # of a worker's main loop, not of a request
 preload_app = False
 accesslog = None  # app/access.py writes it
 control_socket_disable = True
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """A worker never outlives its master, also where it is busy and does not look."""
+    die_with_parent(worker.ppid)
+
 
 logs.configure(_loaded)

@@ -6,9 +6,9 @@ Revision ID: 0001
 from __future__ import annotations
 
 import sqlalchemy as sa
+from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from alembic import op
 from metadata.ltree import LTREE
 
 revision = "0001"
