@@ -63,6 +63,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def parent_of(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
+def is_gone(pid: int) -> bool:
+    """Dead and collected, or dead and waiting for its parent to see it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
 class Stack:
     """Start with `with Stack(tmp_path) as stack:`; everything it started has ended when it is left."""
 
@@ -151,6 +164,16 @@ class Stack:
                     found.append(pid)
         return sorted(found)
 
+    def heads(self, *words: str) -> list[int]:
+        """Those whose parent does not show the words: a server's master, a worker's main process."""
+        found = self.pids(*words)
+        return [pid for pid in found if parent_of(pid) not in found]
+
+    def children(self, *words: str) -> list[int]:
+        """Those whose parent shows the words, too: what a master forked."""
+        found = self.pids(*words)
+        return [pid for pid in found if parent_of(pid) in found]
+
     def kill(self, *words: str, number: int = signal.SIGKILL) -> list[int]:
         pids = self.pids(*words)
         assert pids, f"no process shows {words}"
@@ -178,6 +201,9 @@ class Stack:
         scratch.rename(path)
         return path
 
+    def disarm(self, armed: Path) -> None:
+        armed.unlink(missing_ok=True)
+
     def until_fired(self, armed: Path, seconds: float = 30) -> None:
         fired = armed.with_name(armed.name + ".fired")
         self.until(fired.exists, seconds, f"the failpoint {armed.name} fires")
@@ -201,9 +227,35 @@ class Stack:
                 told.location = answer.headers["Location"]
         return self.history.add(told)
 
+    def upload_until_accepted(self, path: str, body: bytes, *, key: str, seconds: float = 60) -> Told:
+        """As a careful client does it: with a key, again and again until an answer says that it was accepted."""
+        deadline = time.monotonic() + seconds
+        while (told := self.upload(path, body, key=key)).status not in (201, 202):
+            assert told.status in (None, 503), f"{path}: refused with {told.status}"
+            assert time.monotonic() < deadline, f"{path}: not accepted within {seconds} s"
+            time.sleep(0.1)
+        return told
+
+    def delete(self, told: Told, *, seconds: float = 60) -> None:
+        """Delete what was uploaded, again and again until an answer says that it is gone."""
+        self.until(lambda: self.ingest(told.upload_id).get("links", {}).get("asset"), seconds, f"{told.path} is stored")
+        entry = self.ingest(told.upload_id)["links"]["asset"]
+        self.until(lambda: self.request("DELETE", entry) == 204, seconds, f"{entry} is deleted")
+        for same in self.history.uploads:
+            if same.asset_id == told.asset_id or (same.key is not None and same.key == told.key):
+                same.deleted = True
+
+    def request(self, method: str, address: str, timeout: float = 20) -> int | None:
+        """The status; None: no answer came."""
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.request(method, f"{self.url}{address}", timeout=timeout).status_code
+        return None
+
     def ingest(self, upload_id: UUID | None) -> dict[str, Any]:
-        answer = httpx.get(f"{self.url}/ingests/{upload_id}", timeout=5)
-        return {"status": answer.status_code, **(answer.json() if answer.status_code == 200 else {})}
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.get(f"{self.url}/ingests/{upload_id}", timeout=5)
+            return {"status": answer.status_code, **(answer.json() if answer.status_code == 200 else {})}
+        return {"status": None}
 
     # -- looking
 
