@@ -21,6 +21,7 @@ class CuttingProxy:
         self._listener.bind(str(own / ".s.PGSQL.5432"))
         self._listener.listen()
         self._cut_after: bytes | None = None
+        self._following = b""
         self._mute: socket.socket | None = None
         self._open: list[socket.socket] = []
 
@@ -34,9 +35,15 @@ class CuttingProxy:
             one.close()
         self._directory.cleanup()
 
-    def cut_after(self, statement: bytes) -> None:
-        """Once: the server carries out the next such statement, and its answer never arrives."""
+    def cut_after(self, statement: bytes, *, following: bytes = b"") -> None:
+        """Once: the server carries out the next such statement, and its answer never arrives. `following`: only on a
+        connection that sent this in the same transaction."""
+        self._following = following
         self._cut_after = statement
+
+    @property
+    def has_cut(self) -> bool:
+        return self._cut_after is None
 
     def _accept(self) -> None:
         while True:
@@ -51,9 +58,11 @@ class CuttingProxy:
             threading.Thread(target=self._answer, args=(server, client), daemon=True).start()
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        transaction = b""
         try:
             while data := client.recv(65536):
-                if self._cut_after is not None and self._cut_after in data:
+                transaction = data if b"BEGIN" in data else transaction + data
+                if self._cut_after is not None and self._cut_after in data and self._following in transaction:
                     self._cut_after = None
                     self._mute = server
                 server.sendall(data)
