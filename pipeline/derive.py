@@ -7,8 +7,8 @@ a stale holder made is garbage that names itself.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,19 +17,22 @@ from typing import BinaryIO
 
 from core.errors import MillraceError, NotFound, StoreUnavailable, Superseded, Unavailable
 from core.failpoints import failpoint
-from core.model import BlobFacts, FailureReason, LeasedVariant, Replica
+from core.model import BlobFacts, FailureReason, LeasedVariant, Replica, Reservation
 from imaging.recipe import Recipe
 from imaging.render import Rendered, render
 from pipeline import alone
 from pipeline.backoff import backoff
 from pipeline.place import place
 from pipeline.renewal import Renewal
+from pipeline.scratch import scratch
 from pipeline.services import Services
 from pipeline.watchdog import time_limit
+from storage.interface import ObjectStore
 
 log = logging.getLogger(__name__)
 
 RESTARTS = 5
+PARALLEL_PUTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,10 @@ def _settle(
 
 
 def _render_and_finish(services: Services, leased: Sequence[LeasedVariant], local: BinaryIO | None) -> None:
-    scratch = services.settings.cache_path / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch) as directory, _source(services, leased[0].source, local) as body:
+    with scratch(scratch_root(services)) as directory, _source(services, leased[0].source, local) as body:
         size = body.seek(0, 2)
         with time_limit(alone.limit(services.settings, size)):
-            outputs = _render(services, leased, body, size, Path(directory))
+            outputs = _render(services, leased, body, size, directory)
         if outputs:
             _finish(services, outputs)
 
@@ -119,12 +120,7 @@ def _finish(services: Services, outputs: Sequence[Output]) -> None:
         distinct = list({output.blob.sha256: output.blob for output in outputs}.values())
         reserved = services.metadata.blobs.reserve(distinct, store.name, grace)
         failpoint("derive.after-reserve", str(outputs[0].leased.id))
-        paths = {output.blob.sha256: output.path for output in outputs}
-        replicas: dict[bytes, Replica] = {}
-        for reservation in reserved:
-            sha256 = reservation.replica.blob.sha256
-            with paths[sha256].open("rb") as file:
-                replicas[sha256] = place(services, store, reservation, file)
+        replicas = _put(services, store, reserved, outputs)
         failpoint("derive.after-put", str(outputs[0].leased.id))
         try:
             done = [(output.leased, replicas[output.blob.sha256]) for output in outputs]
@@ -135,6 +131,24 @@ def _finish(services: Services, outputs: Sequence[Output]) -> None:
         log.info("variants ready", extra={"source": outputs[0].leased.source.hex(), "ready": finished})
         return
     raise StoreUnavailable("the reservation was lost to garbage collection several times in a row")
+
+
+def _put(
+    services: Services, store: ObjectStore, reserved: Sequence[Reservation], outputs: Sequence[Output]
+) -> dict[bytes, Replica]:
+    """Side by side: a put is mostly waiting, for a disk to sync or for a network."""
+    paths = {output.blob.sha256: output.path for output in outputs}
+
+    def put(reservation: Reservation) -> Replica:
+        with paths[reservation.replica.blob.sha256].open("rb") as file:
+            return place(services, store, reservation, file)
+
+    with ThreadPoolExecutor(PARALLEL_PUTS) as pool:
+        return {replica.blob.sha256: replica for replica in pool.map(put, reserved)}
+
+
+def scratch_root(services: Services) -> Path:
+    return services.settings.cache_path / "scratch"
 
 
 def _source(services: Services, source: bytes, local: BinaryIO | None) -> AbstractContextManager[BinaryIO]:

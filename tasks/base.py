@@ -14,6 +14,8 @@ from celery.signals import setup_logging, worker_process_init, worker_process_sh
 
 from core import logs, settings
 from core.parent_death import die_with_parent
+from pipeline.derive import scratch_root
+from pipeline.scratch import remove_leftovers
 from pipeline.services import Services, build
 from tasks.celery_app import app
 from tasks.hints import CeleryHints
@@ -29,6 +31,7 @@ def services() -> Services:
     if _services is None:
         configured = settings.load()
         _services = build(configured, CeleryHints(app), pool_size=2)
+        remove_leftovers(scratch_root(_services))  # of the process that this one may be the successor of
     return _services
 
 
