@@ -69,11 +69,15 @@ def parent_of(pid: int) -> int | None:
     return None
 
 
-def is_gone(pid: int) -> bool:
-    """Dead and collected, or dead and waiting for its parent to see it."""
+def state_of(pid: int) -> str | None:
+    """The kernel's letter: `T` is stopped, `Z` dead and not collected yet. None: gone."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return None
+
+
+def is_gone(pid: int) -> bool:
+    return state_of(pid) in (None, "Z")
 
 
 class Stack:

@@ -1,0 +1,136 @@
+"""Pictures that kill or hang whoever touches them, and holders that wake up late: each hurts itself only."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults.clients import picture
+from tests.faults.history import Told
+from tests.faults.stack import SETTINGS, Stack, state_of
+
+SHORT = SETTINGS.replace("solo_seconds = 8", "solo_seconds = 6").replace("lease_seconds = 4", "lease_seconds = 3")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("poison"), settings=SHORT) as made:
+        yield made
+
+
+def test_poison_ends_in_quarantine_while_others_flow_and_a_retry_revives_it(stack: Stack) -> None:
+    with stack.stopped("celery", "ingest@"):  # nobody touches them before the poison is in
+        crashing, hanging = upload(stack, "/poison/crashing", 1), upload(stack, "/poison/hanging", 2)
+        poison = [
+            stack.arm("ingest.after-start", "kill", subject=crashing.upload_id, always=True),
+            stack.arm("ingest.after-start", "sleep 600", subject=hanging.upload_id, always=True),
+        ]
+        others = [upload(stack, f"/poison/{number}", number) for number in range(10, 22)]
+    stack.until(lambda: all(state(stack, told) == "ready" for told in others), 60, "the others are ready")
+    for told, reason in ((crashing, "crashed"), (hanging, "timed-out")):
+        stack.until(lambda told=told: state(stack, told) == "failed", 90, f"{told.path} failed")
+        assert stack.ingest(told.upload_id)["failure"]["class"] == reason
+    stack.check(expect_failed={crashing.upload_id, hanging.upload_id})  # type: ignore[arg-type]  # both were accepted
+
+    for armed in poison:
+        stack.disarm(armed)
+    for told in (crashing, hanging):
+        assert stack.request("POST", f"/failures/{told.upload_id}/retry") == 202
+    stack.until(lambda: {state(stack, told) for told in (crashing, hanging)} == {"ready"}, 60, "both are ready")
+    stack.check()
+
+
+def test_a_variant_that_kills_its_process_fails_alone(stack: Stack) -> None:
+    """First with its neighbour, from one decode; then each by itself, so that the neighbour is ready."""
+    with stack.stopped("celery", "ingest@"):
+        told = upload(stack, "/poison/variant", 3)
+        fired = stack.arm("ingest.after-drop", "sleep 2", subject=told.upload_id)
+    stack.until_fired(fired)  # the rows are there, the rendering has not begun
+    poison = stack.sql("SELECT variant_id FROM asset_variant WHERE profile = 'thumb' AND asset_id = %s", told.asset_id)
+    armed = stack.arm("derive.after-render", "kill", subject=poison[0][0], always=True)
+
+    stack.until(lambda: state(stack, told) == "ready", 90, "every variant has ended")
+    shown = {one["profile"]: one for one in stack.ingest(told.upload_id)["variants"]}
+    assert (shown["thumb"]["state"], shown["square"]["state"]) == ("failed", "ready")
+    assert shown["thumb"]["failure"]["class"] == "crashed"
+    asset = f"{stack.url}/assets/poison/variant/-/content"
+    assert httpx.get(asset).content == picture(3)
+    assert httpx.get(f"{asset}?profile=square").status_code == 200
+    assert 400 <= httpx.get(f"{asset}?profile=thumb").status_code < 600
+    failures = httpx.get(f"{stack.url}/failures").json()["failures"]
+    assert [(one["id"], one["subject"]) for one in failures] == [(shown["thumb"]["id"], "variant")]
+
+    stack.disarm(armed)
+    assert stack.request("POST", f"/failures/{shown['thumb']['id']}/retry") == 204
+    stack.until(lambda: httpx.get(f"{asset}?profile=thumb", timeout=15).status_code == 200, 30, "the retry made it")
+    stack.check()
+
+
+@pytest.mark.parametrize("step", ["derive.after-lease", "derive.after-render", "derive.after-put"])
+def test_a_hung_holder_is_taken_over_and_changes_nothing_when_it_wakes(stack: Stack, step: str) -> None:
+    path = f"/bare/{step}"
+    assert stack.upload(path, picture(30 + len(step)), wait=20).status == 201
+    armed = stack.arm(step, "stop")
+    assert stack.request("GET", f"/assets{path}/-/content?w=30", timeout=30) in (200, 202)
+    stack.until_fired(armed)
+    [stale] = sleepers(stack, "variants@")
+    stack.until(lambda: row(stack, path)["state"] == "ready", 30, "another one made it")
+    before, log = row(stack, path), stack.home / "log" / "variants.log"
+    stale_ends = log.read_text().count('"ready": 0')
+    os.kill(stale, signal.SIGCONT)
+    stack.until(lambda: log.read_text().count('"ready": 0') > stale_ends, 30, "the stale one comes to its end")
+    assert row(stack, path) == before
+    assert before["fence"] == 2
+    stack.check()
+
+
+def test_a_gc_that_wakes_late_deletes_nothing_that_lives(stack: Stack) -> None:
+    """It stops with the old key in its hand; the same bytes come again, and are stored under another."""
+    body = picture(40)
+    told = stack.upload("/bare/first", body, wait=20)
+    armed = stack.arm("gc.before-delete", "stop")
+    stack.delete(told)
+    stack.until_fired(armed)
+    [stale] = sleepers(stack, "variants@")
+    again = stack.upload("/bare/second", body, wait=20)
+    assert again.status == 201
+    stack.until(lambda: not stack.world().garbage, 30, "another gc cleared up")
+    deleted = stack.arm("gc.after-delete", "sleep 0")  # with nothing left to clear up, the late one alone comes there
+    os.kill(stale, signal.SIGCONT)
+    stack.until_fired(deleted)
+    stack.check()
+    assert httpx.get(f"{stack.url}{again.location}/content").content == body
+
+
+def upload(stack: Stack, path: str, number: int) -> Told:
+    told = stack.upload(path, picture(number))
+    assert told.status == 202
+    return told
+
+
+def state(stack: Stack, told: Told) -> Any:
+    return stack.ingest(told.upload_id).get("state")
+
+
+def sleepers(stack: Stack, kind: str) -> list[int]:
+    """The pool children that stopped themselves."""
+
+    def found() -> list[int]:
+        return [pid for pid in stack.children("celery", kind) if state_of(pid) == "T"]
+
+    stack.until(found, 10, "somebody stopped")
+    return found()
+
+
+def row(stack: Stack, path: str) -> dict[str, Any]:
+    """The variant of the one asset at `path`."""
+    query = (
+        "SELECT v.state, v.fence, v.attempts, v.blob, v.finished_at FROM variant v JOIN asset a ON a.blob = v.source"
+    )
+    [found] = stack.sql(f"{query} WHERE a.path_text = %s", path)
+    return dict(zip(("state", "fence", "attempts", "blob", "finished_at"), found, strict=True))
