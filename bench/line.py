@@ -22,8 +22,8 @@ from bench.load import upload_all
 from bench.measure import Comparison, cpu_seconds
 from bench.servers import WEB_THREADS, WEB_WORKERS, Millrace
 
-ROUNDS = 3
-ASSETS = 120
+ROUNDS = 4
+ASSETS = 100
 WARM_ASSETS = 12
 CONNECTIONS = 4
 PATIENCE_SECONDS = 120

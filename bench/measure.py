@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,20 +14,31 @@ from typing import Any
 
 KIB, MIB = 1 << 10, 1 << 20
 TICKS = os.sysconf("SC_CLK_TCK")
+SETTLE_SECONDS = 1.5
+
+
+def settle() -> None:
+    """What was written before must not be paid for by what is measured next."""
+    os.sync()
+    time.sleep(SETTLE_SECONDS)
 
 
 @dataclass
 class Comparison:
-    """Ours and the bare limit, measured in turn, so that a slow minute of the machine meets both."""
+    """Ours and the bare limit, measured in turn, so that a slow minute of the machine meets both.
+
+    Who goes first in a pair finds the disk rested: seen to be worth a factor of two with large files. So the order
+    alternates, and the number of rounds is even; with an odd one the median would be that of the order.
+    """
 
     unit: str
     ours: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
 
     def round(self, ours: Callable[[], float], bare: Callable[[], float]) -> None:
-        """Ours first in every second round only: neither always inherits the other's dirty caches."""
         pair = [(self.ours, ours), (self.bare, bare)]
         for kept, measure in pair if len(self.ours) % 2 == 0 else reversed(pair):
+            settle()
             kept.append(measure())
 
     @property
