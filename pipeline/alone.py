@@ -86,7 +86,7 @@ def main(parent: str, kind: str, *arguments: str) -> None:
             claim = services.staging.claim(UUID(arguments[0]), held_by_parent=True)
             if claim is not None:
                 with claim:
-                    ingest.run(services, claim)
+                    ingest.run(services, claim, last=True)
         else:
             derive.work_leased(services, leased_from_json(sys.stdin.read()))
     finally:

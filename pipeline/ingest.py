@@ -54,8 +54,9 @@ def ingest(services: Services, upload_id: UUID) -> Outcome:
             return run(services, claim)
 
 
-def run(services: Services, claim: Claim) -> Outcome:
-    """The attempt itself: counted before the work, settled in an orderly way whatever happens short of a crash."""
+def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
+    """The attempt itself: counted before the work, settled in an orderly way whatever happens short of a crash. After
+    the `last` one, an error that nobody foresaw is the verdict, too."""
     try:
         claim.start()
     except Unavailable:
@@ -77,8 +78,10 @@ def run(services: Services, claim: Claim) -> Outcome:
     except Exception as error:
         # A fault of ours or of a library: it counts, so that after a few it is looked at alone and then put aside.
         log.exception("ingest failed unexpectedly", extra={"upload_id": str(claim.manifest.id)})
-        delay = backoff(services.settings, claim.attempts.total)
         reason = FailureReason("internal", f"{type(error).__name__}: {error}")
+        if last:
+            return fail(services, claim, reason)
+        delay = backoff(services.settings, claim.attempts.total)
         claim.refund(delay=delay, reason=reason, counted=True)
         return Outcome.WAITING
     except BaseException:  # the process is told to go

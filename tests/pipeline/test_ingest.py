@@ -248,6 +248,22 @@ def test_an_innocent_entry_survives_any_number_of_kills(tmp_path: Path, database
     line.close()
 
 
+def test_a_fault_that_never_passes_ends_in_quarantine(
+    tmp_path: Path, database_url: str, arm: Callable[..., None]
+) -> None:
+    """No crash and no time-out, but an error that we did not foresee, again and again: not retried for ever."""
+    line = Line(tmp_path, database_url, work=WORK.model_copy(update={"max_unfinished": 2}))
+    manifest = line.accept("/a.jpg", PICTURE)
+    arm(f"ingest.after-start@{manifest.id}", "errno EIO", always=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _variables(line).items():
+            patch.setenv(name, value)
+        assert [line.ingest(manifest.id) for _ in range(3)] == [Outcome.WAITING, Outcome.WAITING, Outcome.FAILED]
+    [failure] = line.services.metadata.failures.page(None, 10).items
+    assert (failure.id, failure.reason.kind) == (manifest.id, "internal")
+    line.close()
+
+
 def _variables(line: Line) -> dict[str, str]:
     """The child reads its settings for itself."""
     assert line.settings.database_url is not None
