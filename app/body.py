@@ -194,10 +194,12 @@ class RequestBody:
         except (IncompleteBody, StalledBody):
             self._fail()
             raise
-        except ParseException as error:  # NoMoreData too
+        except NoMoreData:
             self._fail()
-            cut = isinstance(error, NoMoreData)
-            raise IncompleteBody("the body ended before its last chunk" if cut else f"bad chunk: {error}") from None
+            raise IncompleteBody("the body ended before its last chunk") from None
+        except ParseException as error:
+            self._fail()
+            raise IncompleteBody(f"bad chunk: {error}") from None
         except OSError as error:
             self._fail()
             raise IncompleteBody(f"the connection broke: {type(error).__name__}") from None

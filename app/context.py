@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from flask import current_app, request
 
 from app.health import Health
 from app.shares import Shares
-from core.errors import BadRequest
+from core.errors import BadPath, BadRequest
 from pipeline.services import Services
 from pipeline.waiting import VariantWaits
 
@@ -51,11 +51,18 @@ def raw_path() -> str:
 
 def raw_path_of(environ: WSGIEnvironment) -> str:
     """What follows `/assets` in the request line, percent-encoded as the client sent it: only there is an encoded
-    slash still one."""
+    slash still one.
+
+    Raises:
+        BadPath: it was understood as an address below `/assets` only because slashes were forgiven or decoded.
+    """
     target: str = environ["RAW_URI"]
     if not target.startswith("/"):  # absolute form, RFC 9112 §3.2.2
         target = "/" + target.partition("://")[2].partition("/")[2]
-    return target.partition("?")[0].partition("#")[0].removeprefix("/assets")
+    root, slash, rest = target.partition("?")[0].partition("#")[0][1:].partition("/")
+    if unquote(root) != "assets":
+        raise BadPath("an asset's address begins with /assets/, without a double or an encoded slash")
+    return slash + rest
 
 
 def parameters(environ: WSGIEnvironment) -> list[tuple[str, str]]:

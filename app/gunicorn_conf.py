@@ -42,6 +42,7 @@ worker_class = "app.server.Worker"
 logger_class = "app.server.Logger"
 worker_connections = _loaded.web.threads * 8
 backlog = 1024
+limit_request_line = 8190  # the most that gunicorn counts: paths and labels are long when percent-encoded
 keepalive = 15
 graceful_timeout = 8
 timeout = 60  # of a worker's main loop, not of a request

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 SMALL = 64 * 1024
-"""Limit of everything in a form that is not the file: a part's header, the metadata, what follows the last part."""
+"""Limit of what surrounds the parts of a form: a part's header, what follows the last part."""
+
+MAX_METADATA = 512 * 1024
+"""All labels and tags at their limits, every character escaped as JSON may do it, are 384 KiB."""
 
 
 class RawOffer:
@@ -151,8 +154,8 @@ class _Form:
             self._file.append(memoryview(data)[start:end])
             return
         self._metadata += data[start:end]
-        if len(self._metadata) > SMALL:
-            raise BadRequest(f"the part metadata has at most {SMALL} bytes")
+        if len(self._metadata) > MAX_METADATA:
+            raise BadRequest(f"the part metadata has at most {MAX_METADATA} bytes")
 
     def _end_part(self) -> None:
         if self._part == "metadata":

@@ -3,6 +3,7 @@
 - A head must arrive within seconds, a body must keep moving (`app/body.py`), a client that does not read its answer is
   let go.
 - `100 Continue` is sent when the application first reads the body, so an upload refused before is never sent.
+- What cannot be read as a request is answered with a problem document (`app/unreadable.py`).
 - A connection is closed by the thread that served it: half-close, a little draining so that the client sees the
   answer, close. Upstream does that in the main loop, where one client that stays holds up all others.
 """
@@ -18,6 +19,7 @@ from gunicorn import glogging, util
 from gunicorn.http.message import Request
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
+from app import unreadable
 from app.body import Pace, RequestBody
 from core import settings
 from core.settings import Web
@@ -90,6 +92,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except TimeoutError:
             self.log.debug("A client did not read its answer.")
             return False
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        data, request_id = unreadable.answer(exc)
+        if unreadable.is_the_clients(exc):
+            self.log.warning("a request cannot be read", extra={"request_id": request_id, "reason": str(exc)})
+        else:
+            self.log.error("unexpected error", exc_info=exc, extra={"request_id": request_id})
+        try:
+            util.write_nonblock(client, data)
+        except OSError:
+            self.log.debug("A client did not wait for its answer.")
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types

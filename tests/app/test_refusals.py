@@ -43,7 +43,7 @@ def assert_problem(answer: Any, status: int, code: str) -> None:
         ("/a", {"files": {"asset": JPEG, "metadata": (None, b'{"tags": "x"}')}}, 400, "bad-request"),
         (
             "/a",
-            {"files": {"asset": JPEG, "metadata": (None, b'{"alt": "' + b"x" * 70_000 + b'"}')}},
+            {"files": {"asset": JPEG, "metadata": (None, b'{"alt": "' + b"x" * 600_000 + b'"}')}},
             400,
             "bad-request",
         ),
@@ -105,6 +105,30 @@ def test_bad_paths_are_refused_as_they_came(shared_web: Web, target: str) -> Non
     assert (answer.status, answer.json()["code"]) == (400, "bad-path")
     assert "location" not in answer.headers
     shared_web.assert_nothing_staged()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (b"get / HTTP/1.1\r\n\r\n", 400, "bad-request"),
+        (b"GET /assets/a b HTTP/1.1\r\n\r\n", 400, "bad-request"),
+        ("POST /assets/\u00e9 HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode(), 400, "bad-request"),
+        (head("POST", "/assets/a", Content_Length="-1"), 400, "bad-request"),
+        (head("POST", "/assets/a", Content_Length=1, Transfer_Encoding="chunked"), 400, "bad-request"),
+        (head("POST", "/assets/a", Transfer_Encoding="sieve"), 501, "unsupported-transfer-coding"),
+        (head("POST", "/assets/a", Content_Length=1, Expect="the-best"), 417, "expectation-failed"),
+        (head("POST", "/assets/a?alt=" + "x" * 9000), 414, "uri-too-long"),
+        (head("GET", "/", X="x" * 9000), 431, "header-fields-too-large"),
+    ],
+)
+def test_what_is_no_request_is_a_problem_too(shared_web: Web, request_bytes: bytes, status: int, code: str) -> None:
+    answer = shared_web.exchange(request_bytes)
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+    problem = answer.json()
+    assert (problem["status"], problem["code"], problem["requestId"]) == (status, code, answer.headers["x-request-id"])
+    assert problem["detail"]
+    assert answer.headers["connection"] == "close"
+    assert problem["requestId"] in shared_web.log.read_text()
 
 
 def test_too_large_pixels_and_frames(start_web: Callable[..., Web]) -> None:

@@ -83,6 +83,24 @@ def test_a_form_is_taken_in_either_order(web: Web, order: tuple[str, ...]) -> No
     assert staged(web, answer) == JPEG
 
 
+def test_all_that_may_be_said_fits_into_a_form(web: Web) -> None:
+    letter = "\U0001f600"  # twelve bytes, as json.dumps escapes it
+    labels = {f"{number:02}" + letter * 126: letter * 256 for number in range(50)}
+    tags = [f"{number:02}" + letter * 254 for number in range(50)]
+    said = json.dumps({"alt": letter * 125, "labels": labels, "tags": tags}).encode()
+    answer = httpx.post(f"{web.url}/assets/a", files={"metadata": (None, said), "asset": ("a.jpg", JPEG)})
+    assert answer.status_code == 202, answer.text
+    entry = web.staging.look(UUID(answer.json()["id"]))
+    assert entry is not None
+    assert (dict(entry.manifest.details.labels), list(entry.manifest.details.tags)) == (labels, tags)
+
+
+@pytest.mark.parametrize("target", ["/%61ssets/a", "http://test/assets/a", "/assets/a#part", "/assets/%61?"])
+def test_one_address_has_several_spellings(shared_web: Web, target: str) -> None:
+    answer = shared_web.exchange(head("POST", target, Content_Length=len(JPEG)) + JPEG)
+    assert (answer.status, answer.json()["path"]) == (202, "/a")
+
+
 def test_a_form_larger_than_every_buffer_arrives_whole(web: Web) -> None:
     body = JPEG + bytes(range(256)) * 4 * 3000 + b"\r\n--" * 1000
     answer = httpx.post(f"{web.url}/assets/a", files={"asset": ("a.jpg", body)})
