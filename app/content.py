@@ -48,14 +48,14 @@ def etag(blob: BlobFacts) -> str:
 
 
 def send(services: Services, request: Request, blob: BlobFacts, held: ExitStack) -> Response:
-    """Answer 200, 206 or 304 with `blob`; `held` is closed when the last byte is sent.
+    """Answer 200, 206 or 304 with `blob`. What is in `held` moves to the answer where that has bytes to send, and is
+    closed after the last one.
 
     Raises:
         InvalidRange: the range lies outside the blob.
     """
     headers = {"ETag": f'"{etag(blob)}"', "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
     if request.if_none_match.contains_weak(etag(blob)):
-        held.close()
         return Response(status=304, headers=headers)
     span = _span(request, blob)
     start, stop = (span.start, span.stop or blob.size) if span else (0, blob.size)
@@ -64,11 +64,10 @@ def send(services: Services, request: Request, blob: BlobFacts, held: ExitStack)
     headers["Content-Length"] = str(stop - start)
     response = Response(status=206 if span else 200, headers=headers, mimetype=blob.media_type)
     if request.method == "HEAD":
-        held.close()
         return response
     file, opened = read.open_blob(services, blob, span)
     held.push(opened)
-    body = cast("BinaryIO", Body(file, held, stop - start))  # as much of a file as PEP 3333 asks for
+    body = cast("BinaryIO", Body(file, held.pop_all(), stop - start))  # as much of a file as PEP 3333 asks for
     response.response = wrap_file(request.environ, body, BLOCK)
     response.direct_passthrough = True
     return response
@@ -79,6 +78,9 @@ def _span(request: Request, blob: BlobFacts) -> Span | None:
     asked = parse_range_header(request.headers.get("Range"))
     if asked is None or asked.units != "bytes" or len(asked.ranges) != 1 or not _same(request, blob):
         return None
+    [(first, _)] = asked.ranges
+    if first < -blob.size:
+        return Span(0, blob.size)  # more of the end than there is: all of it
     start, stop = asked.range_for_length(blob.size) or (None, None)
     if start is None or stop is None:
         raise InvalidRange(f"the range lies outside the {blob.size} bytes", size=blob.size)

@@ -31,7 +31,7 @@ def get(_rest: str) -> Response:
         if address.form not in ("content", "download"):
             return _link(asset)
         blob = _wait_for(wish)
-        response = content.send(services(), request, blob, held.pop_all())
+        response = content.send(services(), request, blob, held)
         if address.form == "download":
             name = asset.path.rsplit("/", 1)[-1]
             response.headers["Content-Disposition"] = content.attachment(name, blob.media_type)
