@@ -25,6 +25,17 @@ def page(services: Services, *, after: str | None, limit: int) -> Page[Failure]:
     return services.metadata.failures.page(after, min(limit, MAX_PAGE))
 
 
+def find(services: Services, failure_id: UUID) -> Failure:
+    """
+    Raises:
+        NotFound: there is no such failure (any more).
+    """
+    failure = services.metadata.failures.find(failure_id)
+    if failure is None:
+        raise NotFound(f"there is no failure {failure_id}")
+    return failure
+
+
 def wish(services: Services, failure_id: UUID, what: Wish) -> Failure | None:
     """The failure with the wish on it, or None: it is settled already.
 
@@ -32,9 +43,7 @@ def wish(services: Services, failure_id: UUID, what: Wish) -> Failure | None:
         NotFound: there is no such failure (any more).
     """
     failures = services.metadata.failures
-    failure = failures.find(failure_id)
-    if failure is None:
-        raise NotFound(f"there is no failure {failure_id}")
+    failure = find(services, failure_id)
     failpoint("failure.before-wish")
     if what == "discard" and (failure.subject == "variant" or failure.reason.kind == "host-lost"):
         failures.remove(failure_id)

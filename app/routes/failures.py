@@ -31,6 +31,13 @@ def page() -> Response:
     return jsonify({"failures": [_told(one) for one in found.items], "next": following})
 
 
+@blueprint.get("/failures/<uuid:failure_id>")
+def one(failure_id: UUID) -> Response:
+    known_parameters()
+    with shares().reading():
+        return jsonify(_told(failures.find(services(), failure_id)))
+
+
 @blueprint.post("/failures/<uuid:failure_id>/retry")
 def retry(failure_id: UUID) -> Response:
     return _wished(failure_id, "retry")

@@ -115,6 +115,8 @@ def test_failures_are_shown_newest_first_page_by_page(pair: Pair) -> None:
     assert [one["id"] for one in shown] == ids[::-1]
     assert shown[0]["failure"] == {"class": "bad-image", "detail": "the picture is cut"}
     assert shown[0]["path"] == "/bare/a"
+    assert pair.get(shown[0]["links"]["self"]).json() == shown[0]
+    assert pair.get(f"/failures/{uuid4()}").status_code == 404
     assert pair.get("/failures?limit=0").status_code == 400
     assert pair.get("/failures?after=nonsense").status_code == 400
 
