@@ -12,7 +12,8 @@ from tests.faults.history import Told
 from tests.faults.stack import Stack
 from tests.pictures import encoded, photo
 
-READ_EVERY, DELETE_EVERY = 4, 9
+READ_EVERY, DELETE_EVERY, SAME_EVERY = 4, 9, 6
+"""Which uploads are read or deleted at once, and which carry bytes that were sent before."""
 
 
 def picture(number: int) -> bytes:
@@ -59,9 +60,8 @@ class CarefulClients:
 
     def _turn(self, number: int) -> None:
         path = f"/{self._name}/{number % 5}"
-        told = self._stack.upload_until_accepted(
-            path, picture(number), key=f"{self._name} {number}", seconds=self._patience
-        )
+        body = picture(number // 2 if number % SAME_EVERY == 0 else number)
+        told = self._stack.upload_until_accepted(path, body, key=f"{self._name} {number}", seconds=self._patience)
         self.accepted.append(told)
         if number % READ_EVERY == 0:
             self._read(self.accepted[number // 2 % len(self.accepted)])

@@ -19,6 +19,8 @@ class Told:
     asset_id: UUID | None = None
     location: str | None = None
     deleted: bool = False
+    seconds: float = 0
+    """How long the answer took."""
 
 
 @dataclass

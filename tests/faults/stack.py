@@ -21,6 +21,7 @@ import psycopg2
 
 from tests.faults.checker import World, violations
 from tests.faults.history import History, Told
+from tests.faults.processes import parent_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,23 +64,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def parent_of(pid: int) -> int | None:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return None
-
-
-def state_of(pid: int) -> str | None:
-    """The kernel's letter: `T` is stopped, `Z` dead and not collected yet. None: gone."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return None
-
-
-def is_gone(pid: int) -> bool:
-    return state_of(pid) in (None, "Z")
-
-
 class Stack:
     """Start with `with Stack(tmp_path) as stack:`; everything it started has ended when it is left."""
 
@@ -116,9 +100,9 @@ class Stack:
             [sys.executable, "-m", "cli", "up", "--no-examples"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
         )
         log.close()
-        self.until(self._ready, 60, "the stack is ready")
+        self.until(self.is_ready, 60, "the stack is ready")
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, (self.home.parent / "up.log").read_text()[-3000:]
         with contextlib.suppress(httpx.HTTPError):
@@ -222,9 +206,10 @@ class Stack:
         if wait is not None:
             headers["Prefer"] = f"wait={wait}"
         told = Told(path, hashlib.sha256(body).hexdigest(), key, None)
+        began = time.monotonic()
         with contextlib.suppress(httpx.TransportError):
             answer = httpx.post(f"{self.url}/assets{path}", content=body, headers=headers, timeout=timeout)
-            told.status = answer.status_code
+            told.status, told.seconds = answer.status_code, time.monotonic() - began
             if answer.status_code in (201, 202):
                 said = answer.json()
                 told.upload_id, told.asset_id = UUID(said["id"]), UUID(said["assetId"])
@@ -242,8 +227,14 @@ class Stack:
 
     def delete(self, told: Told, *, seconds: float = 60) -> None:
         """Delete what was uploaded, again and again until an answer says that it is gone."""
-        self.until(lambda: self.ingest(told.upload_id).get("links", {}).get("asset"), seconds, f"{told.path} is stored")
-        entry = self.ingest(told.upload_id)["links"]["asset"]
+        links: list[str | None] = []
+
+        def stored() -> bool:
+            links.append(self.ingest(told.upload_id).get("links", {}).get("asset"))
+            return links[-1] is not None
+
+        self.until(stored, seconds, f"{told.path} is stored")
+        entry = links[-1]
         self.until(lambda: self.request("DELETE", entry) == 204, seconds, f"{entry} is deleted")
         for same in self.history.uploads:
             if same.asset_id == told.asset_id or (same.key is not None and same.key == told.key):

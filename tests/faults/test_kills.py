@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.faults.clients import CarefulClients, picture
-from tests.faults.stack import SETTINGS, Stack, is_gone
+from tests.faults.processes import is_gone
+from tests.faults.stack import SETTINGS, Stack
 
 Victims = Callable[[Stack], list[int]]
 

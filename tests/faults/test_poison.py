@@ -12,7 +12,8 @@ import pytest
 
 from tests.faults.clients import picture
 from tests.faults.history import Told
-from tests.faults.stack import SETTINGS, Stack, state_of
+from tests.faults.processes import state_of
+from tests.faults.stack import SETTINGS, Stack
 
 SHORT = SETTINGS.replace("solo_seconds = 8", "solo_seconds = 6").replace("lease_seconds = 4", "lease_seconds = 3")
 
