@@ -78,12 +78,16 @@ class Server:
     def ready_path(self) -> str:
         return "/"
 
+    def is_complete(self) -> bool:
+        """What else must be there before anybody measures."""
+        return True
+
     def _wait_until_it_answers(self) -> None:
         assert self._process is not None
         ends = time.monotonic() + START_SECONDS
         while time.monotonic() < ends and self._process.poll() is None:
             with suppress(OSError, ValueError), Connection(self.port) as connection:
-                if connection.get(self.ready_path()) == 200:
+                if connection.get(self.ready_path()) == 200 and self.is_complete():
                     return
             time.sleep(0.1)
         raise RuntimeError(f"{self._command} does not answer:\n{(self.home / 'output.log').read_text()[-2000:]}")
@@ -111,6 +115,10 @@ class Millrace(Server):
 
     def ready_path(self) -> str:
         return "/readyz"
+
+    def is_complete(self) -> bool:
+        """Its web server answers a little before `millrace up` says where everything is."""
+        return (self.home / "run" / "services.json").exists()
 
     @property
     def services(self) -> dict[str, Any]:
