@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 BATCH = 500
 
 
-def wake_variants(services: Services) -> int:
+def wake_variants(services: Services, limit: int) -> int:
     """Hints for sources with variants that are due: never leased, given back, or left by a holder that died."""
-    sources = services.metadata.variants.due_sources(BATCH)
+    sources = services.metadata.variants.due_sources(limit)
     for source in sources:
         services.hints.derive(source, interactive=False)
     return len(sources)

@@ -23,7 +23,8 @@ def worker(kind: Worker, settings: Settings) -> list[str]:
     if kind == "ingest":
         queues, processes = ingest_queue(Staging.open(settings).host_id), work.ingest_concurrency
     else:
-        queues, processes = f"{INTERACTIVE},{EAGER},{MAINTENANCE}", work.variants_concurrency
+        # Taken from in this order: what is left of a backlog must not keep the few short sweeps from running.
+        queues, processes = f"{MAINTENANCE},{INTERACTIVE},{EAGER}", work.variants_concurrency
     name = ["-n", f"{kind}@%h", "-Q", queues, "-c", str(processes)]
     return [*celery(), "worker", *name, "-P", "prefork", "-O", "fair", "--without-gossip", "--without-mingle"]
 

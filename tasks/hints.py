@@ -98,17 +98,34 @@ class IngestQueue:
     """The sweep's view of its host's queue."""
 
     def __init__(self, app: Celery, settings: Settings, host_id: UUID) -> None:
-        if settings.redis_url is None:
-            raise BrokerUnavailable("redis_url is not set")
         self._app = app
         self._name = ingest_queue(host_id)
-        self._broker = Broker(settings.redis_url, key_prefix=settings.key_prefix, seconds=3)
+        self._broker = _broker(settings)
 
     def depth(self) -> int:
         return self._broker.depth(self._name)
 
     def publish(self, upload_id: UUID) -> None:
         publish(self._app, "ingest", str(upload_id), self._name)
+
+
+def depth(settings: Settings, queue_name: str) -> int:
+    """How many messages wait in a queue.
+
+    Raises:
+        BrokerUnavailable: Redis is away, hangs, or refuses.
+    """
+    broker = _broker(settings)
+    try:
+        return broker.depth(queue_name)
+    finally:
+        broker.close()
+
+
+def _broker(settings: Settings) -> Broker:
+    if settings.redis_url is None:
+        raise BrokerUnavailable("redis_url is not set")
+    return Broker(settings.redis_url, key_prefix=settings.key_prefix, seconds=3)
 
 
 def publish(app: Celery, task: str, argument: str, queue_name: str) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from core.errors import BrokerUnavailable
 from pipeline import maintenance
 from tasks.base import MillraceTask, services
-from tasks.celery_app import app
+from tasks.celery_app import EAGER, app
+from tasks.hints import depth
+
+WINDOW = 500
+"""Hints that may wait in the eager queue: more would wake nobody sooner, and a backlog would be sent over and over."""
 
 
 @app.task(name="maintenance.wake_variants", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def wake_variants() -> None:
-    maintenance.wake_variants(services())
+    try:
+        room = WINDOW - depth(services().settings, EAGER)
+    except BrokerUnavailable:
+        return  # the next round is soon
+    if room > 0:
+        maintenance.wake_variants(services(), room)
 
 
 @app.task(name="maintenance.collect_garbage", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from core.settings import Variants
+from pipeline.services import NoHints
+from tasks import maintenance
+from tests.pictures import encoded, photo
+from tests.pipeline.line import Line
+
+
+class Told(NoHints):
+    def __init__(self) -> None:
+        self.sources: list[bytes] = []
+
+    def derive(self, source: bytes, *, interactive: bool) -> None:
+        assert not interactive
+        self.sources.append(source)
+
+
+def test_waiting_variants_are_waked_up_to_a_window_less_what_waits_in_the_queue(
+    tmp_path: Path, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line(tmp_path, database_url, redis_url=redis_url, variants=Variants(eager="fleet"))
+    for width in (30, 31, 32):
+        line.bring("/a.png", encoded(photo(width, 20), "PNG"))
+    told = Told()
+    monkeypatch.setattr(maintenance, "services", lambda: replace(line.services, hints=told))
+    monkeypatch.setattr(maintenance, "WINDOW", 5)
+    client = redis.Redis.from_url(redis_url)
+    heard = []
+    for _ in range(3):
+        maintenance.wake_variants.run()
+        heard.append(len(told.sources))
+        told.sources.clear()
+        client.lpush("millrace:variants.eager", *[b"{}"] * 3)
+    assert heard == [3, 2, 0]
+    client.close()
+    line.close()
+
+
+def test_with_the_broker_away_nobody_is_waked(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line(tmp_path, database_url, redis_url="redis://127.0.0.1:1/0")
+    monkeypatch.setattr(maintenance, "services", lambda: line.services)
+    maintenance.wake_variants.run()
+    line.close()
