@@ -10,13 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Connection, exists, func, literal, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    LargeBinary,
+    Text,
+    and_,
+    column,
+    exists,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import Superseded
 from core.failpoints import failpoint
 from core.model import BlobFacts, Replica, Reservation
-from metadata import collection, rows
+from metadata import arrays, collection, rows
 from metadata.collection import Garbage
 from metadata.database import Database
 from metadata.schema import blob, garbage, generation_seq, replica
@@ -74,15 +86,29 @@ def confirm(connection: Connection, replicas: Sequence[Replica]) -> None:
     Raises:
         Superseded: one of the reservations is gone.
     """
-    wanted = {(one.blob.sha256, one.store, one.generation) for one in replicas}
-    for key in sorted(wanted):  # in one order everywhere: no deadlocks
-        changed = connection.execute(
-            update(replica)
-            .where(tuple_(replica.c.blob, replica.c.store, replica.c.generation) == key)
-            .values(state="healthy", last_verified_at=func.now())
-        )
-        if changed.rowcount != 1:
-            raise Superseded(f"the reservation of {key[0].hex()}.{key[2]} is gone")
+    wanted = sorted({(one.blob.sha256, one.store, one.generation) for one in replicas})
+    asked = arrays.table(
+        "asked",
+        column("blob", LargeBinary),
+        column("store", Text),
+        column("generation", BigInteger),
+        rows=wanted,
+    )
+    ours = and_(*(replica.c[name] == asked.c[name] for name in ("blob", "store", "generation")))
+    locked = (
+        select(replica.c.blob, replica.c.store)
+        .join(asked, ours)
+        .order_by(replica.c.blob, replica.c.store)  # in one order everywhere: no deadlocks
+        .with_for_update(of=replica, key_share=True)
+        .cte("locked")
+    )
+    changed = connection.execute(
+        update(replica)
+        .where(replica.c.blob == locked.c.blob, replica.c.store == locked.c.store)
+        .values(state="healthy", last_verified_at=func.now())
+    )
+    if changed.rowcount != len(wanted):
+        raise Superseded(f"{len(wanted) - changed.rowcount} of {len(wanted)} reservations are gone")
 
 
 def abandon(connection: Connection, replicas: Sequence[Replica]) -> None:

@@ -7,13 +7,27 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Uuid,
+    and_,
+    column,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
-from metadata import blobs, links, rows
+from metadata import arrays, blobs, links, rows
 from metadata.database import Database
 from metadata.schema import asset, asset_variant, blob, failure, variant
 
@@ -168,30 +182,35 @@ def _renew(connection: Connection, leased: Sequence[LeasedVariant], lease: timed
 
 def _finish(connection: Connection, done: Sequence[tuple[LeasedVariant, Replica]]) -> int:
     blobs.confirm(connection, [replica for _, replica in done])
-    finished = 0
-    stale = []
-    for leased, replica in sorted(done, key=lambda pair: pair[0].id):
-        changed = connection.execute(
+    made = arrays.table(
+        "made",
+        column("id", Uuid),
+        column("fence", BigInteger),
+        column("blob", LargeBinary),
+        rows=[(leased.id, leased.fence, replica.blob.sha256) for leased, replica in done],
+    )
+    finished = set(
+        connection.scalars(
             update(variant)
-            .where(_ours([leased]))
+            .where(variant.c.state == "pending", variant.c.id == made.c.id, variant.c.fence == made.c.fence)
             .values(
                 state="ready",
-                blob=replica.blob.sha256,
+                blob=made.c.blob,
                 finished_at=func.now(),
                 lease_until=None,
                 unfinished=0,
                 error_kind=None,
                 error_detail=None,
             )
+            .returning(variant.c.id)
         )
-        finished += changed.rowcount
-        if not changed.rowcount:
-            stale.append(replica.blob.sha256)
+    )
+    stale = [replica.blob.sha256 for leased, replica in done if leased.id not in finished]
     if stale:
         look = update(blob).where(blob.c.sha256.in_(stale), blob.c.gc_after.is_(None))
         connection.execute(look.values(gc_after=func.now()))
     failpoint("finish.before-commit")
-    return finished
+    return len(finished)
 
 
 def _give_back(
