@@ -19,10 +19,14 @@ _SECRET_NAME = re.compile(r"secret|password|token|credential|access_key|private"
 @click.command()
 def config() -> None:
     """Print the effective settings as JSON, secrets masked."""
+    from pipeline.wants import Profiles
+    from storage import registry
+
     effective = settings.load()
+    Profiles.parse(effective)  # whoever asks whether the settings are good gets the whole answer
     shown = effective.model_dump() | {
         "home": effective.home,
-        "stores": effective.store_options,
+        "stores": registry.describe(effective),
     }
     shown["staging"]["path"] = effective.staging_path
     shown["variants"]["cache"] = effective.cache_path

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -127,6 +127,9 @@ class Logging(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
+BUILT_IN_PROFILES: Mapping[str, dict[str, Any]] = {"thumb": {"w": 400}}
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MILLRACE_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
@@ -144,10 +147,16 @@ class Settings(BaseSettings):
     work: Work = Work()
     retention: Retention = Retention()
     variants: Variants = Variants()
-    profiles: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"thumb": {"w": 400}})
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(BUILT_IN_PROFILES))
+    """`thumb` is there unless it is given anew: the default rule of `paths` names it."""
     paths: tuple[PathRule, ...] = (PathRule(match="/**", eager=("thumb",)),)
     log: Logging = Logging()
     home: Path = Field(default=Path(".millrace"), exclude=True)
+
+    @field_validator("profiles")
+    @classmethod
+    def _beside_the_built_in(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {**BUILT_IN_PROFILES, **given}
 
     @classmethod
     def settings_customise_sources(
@@ -235,7 +244,7 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     unknown = [
         name
         for name in environment
-        if name.startswith("MILLRACE_") and name not in SPECIAL_VARIABLES and not _is_setting(name)
+        if name.upper().startswith("MILLRACE_") and name not in SPECIAL_VARIABLES and not _is_setting(name.upper())
     ]
     if unknown:
         raise Misconfigured("unknown environment variables: " + ", ".join(sorted(unknown)))

@@ -127,7 +127,8 @@ def test_a_broken_configuration_is_said_before_anything_starts(
 def test_config_shows_what_is_in_effect_and_no_secret(tmp_path: Path) -> None:
     config = tmp_path / "millrace.toml"
     config.write_text(
-        'default_store = "far"\n[stores.far]\nkind = "s3"\nbucket = "b"\nsecret_access_key = "hush-key"\n'
+        'default_store = "far"\n[stores.far]\nkind = "s3"\nbucket = "pictures"\nregion = "eu-west-1"\n'
+        'access_key_id = "me"\nsecret_access_key = "hush-key"\n'
     )
     variables = {"MILLRACE_DATABASE_URL": "postgresql://me:hush-db@host/db", "MILLRACE_CONFIG": str(config)}
     done = subprocess.run(
@@ -141,7 +142,28 @@ def test_config_shows_what_is_in_effect_and_no_secret(tmp_path: Path) -> None:
     assert "hush" not in done.stdout
     shown = json.loads(done.stdout)
     assert shown["database_url"] == "postgresql://me:********@host/db"
-    assert shown["stores"]["far"]["bucket"] == "b"
+    assert shown["stores"]["far"]["bucket"] == "pictures"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[stores.main]\nkind = "filesystem"\nroot = "/x"\ncolour = 1\n', "stores.main.colour: unknown key"),
+        ("[profiles.hero]\nwidth = 1\n", "profiles.hero"),
+    ],
+)
+def test_config_says_what_is_wrong_deep_inside(tmp_path: Path, text: str, words: str) -> None:
+    config = tmp_path / "millrace.toml"
+    config.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "config"],
+        cwd=ROOT,
+        env=environment(tmp_path, 0, MILLRACE_CONFIG=str(config)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
 
 
 def test_a_stack_from_first_start_to_last(tmp_path: Path, up: Up, free_port: int) -> None:

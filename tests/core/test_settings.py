@@ -37,6 +37,13 @@ def test_a_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
     assert (found.staging.sync, found.limits.max_bytes, found.limits.max_frames) == ("data", 3 << 20, 9)
 
 
+def test_a_profile_of_ones_own_leaves_thumb_to_the_default_rule(tmp_path: Path) -> None:
+    (tmp_path / "millrace.toml").write_text("[profiles.hero]\nw = 1600\n")
+    assert settings.load().profiles == {"thumb": {"w": 400}, "hero": {"w": 1600}}
+    (tmp_path / "millrace.toml").write_text("[profiles.thumb]\nw = 100\n")
+    assert settings.load().profiles == {"thumb": {"w": 100}}
+
+
 def test_another_file_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other.toml").write_text('default_store = "b"\n[stores.b]\nkind = "filesystem"\nroot = "/srv/b"\n')
     monkeypatch.setenv("MILLRACE_CONFIG", str(tmp_path / "other.toml"))
@@ -62,7 +69,9 @@ def test_what_cannot_work_is_refused_by_name(tmp_path: Path, text: str, names: s
     assert names in caught.value.detail
 
 
-@pytest.mark.parametrize("name", ["MILLRACE_STAGIN__SYNC", "MILLRACE_STAGING__SINK", "MILLRACE_STAGING__SYNC__X"])
+@pytest.mark.parametrize(
+    "name", ["MILLRACE_STAGIN__SYNC", "MILLRACE_STAGING__SINK", "MILLRACE_STAGING__SYNC__X", "millrace_sync"]
+)
 def test_an_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "full")
     with pytest.raises(Misconfigured, match=name):
