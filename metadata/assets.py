@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import Superseded
@@ -95,7 +95,8 @@ class Assets:
 
     def delete(self, path: AssetPath, entry: int, *, grace: timedelta, purge: bool) -> Deleted | None:
         """Asset to tombstone; its blob is due for gc after `grace`, with `purge` at once. `purge` also takes the path
-        out of everything that stays. None: there is no such asset (any more)."""
+        out of everything that stays, of an asset that was deleted before, too. None: there is nothing to do (any
+        more)."""
         deleted = self._database.run(_delete, path, entry, timedelta(0) if purge else grace, purge)
         failpoint("delete.after-commit")
         return deleted
@@ -111,25 +112,55 @@ class Assets:
 def _delete(connection: Connection, path: AssetPath, entry: int, grace: timedelta, purge: bool) -> Deleted | None:
     at = (asset.c.path_hash == path.hash, asset.c.entry == entry)
     asset_id = connection.scalar(select(asset.c.id).where(*at))
-    if asset_id is None:
-        return None
-    recording.lock_asset(connection, asset_id)
-    gone = connection.execute(delete(asset).where(asset.c.id == asset_id).returning(*asset.c)).one_or_none()
-    if gone is None:
-        return None
+    if asset_id is not None:
+        recording.lock_asset(connection, asset_id)
+        gone = connection.execute(delete(asset).where(asset.c.id == asset_id).returning(*asset.c)).one_or_none()
+        if gone is not None:
+            return _bury(connection, gone, grace, purge)
+    return _purge_tombstone(connection, path, entry) if purge else None
+
+
+def _bury(connection: Connection, gone: Row[Any], grace: timedelta, purge: bool) -> Deleted:
     connection.execute(
         insert(tombstone).values(
-            asset_id=asset_id,
+            asset_id=gone.id,
             path_text=None if purge else gone.path_text,
             path_hash=None if purge else gone.path_hash,
             entry=gone.entry,
             fingerprint=gone.fingerprint,
             upload_id=gone.upload_id,
+            blob=None if purge else gone.blob,
         )
     )
-    connection.execute(update(blob).where(blob.c.sha256 == gone.blob).values(gc_after=func.now() + grace))
     if purge:
-        connection.execute(update(upload).where(upload.c.asset_id == asset_id).values(path_text=None))
-    held = select(asset.c.id, asset.c.path_text, asset.c.entry).where(asset.c.blob == gone.blob).order_by(asset.c.id)
+        _forget_path(connection, gone.id)
     failpoint("delete.before-commit")
+    return _release(connection, gone.id, gone.blob, grace)
+
+
+def _purge_tombstone(connection: Connection, path: AssetPath, entry: int) -> Deleted | None:
+    """The asset was deleted before, and only now is nothing of it to stay."""
+    at = (tombstone.c.path_hash == path.hash, tombstone.c.entry == entry)
+    found = connection.execute(
+        select(tombstone.c.asset_id, tombstone.c.blob).where(*at).with_for_update()
+    ).one_or_none()
+    if found is None:
+        return None
+    connection.execute(
+        update(tombstone)
+        .where(tombstone.c.asset_id == found.asset_id)
+        .values(path_text=None, path_hash=None, blob=None)
+    )
+    _forget_path(connection, found.asset_id)
+    return _release(connection, found.asset_id, found.blob, timedelta(0))
+
+
+def _forget_path(connection: Connection, asset_id: UUID) -> None:
+    connection.execute(update(upload).where(upload.c.asset_id == asset_id).values(path_text=None))
+
+
+def _release(connection: Connection, asset_id: UUID, sha256: bytes | None, grace: timedelta) -> Deleted:
+    """The bytes are due for gc after `grace`, unless somebody else holds them."""
+    connection.execute(update(blob).where(blob.c.sha256 == sha256).values(gc_after=func.now() + grace))
+    held = select(asset.c.id, asset.c.path_text, asset.c.entry).where(asset.c.blob == sha256).order_by(asset.c.id)
     return Deleted(asset_id, [Holder(*row) for row in connection.execute(held)])

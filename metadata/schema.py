@@ -133,13 +133,15 @@ tombstone = Table(
     "tombstone",
     metadata,
     Column("asset_id", Uuid, primary_key=True),
-    Column("path_text", Text),  # both null once purged
+    Column("path_text", Text),  # null once purged, as path_hash and blob are
     Column("path_hash", LargeBinary),
     Column("entry", Integer, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),
     Column("upload_id", Uuid, nullable=False),
     Column("deleted_at", TIME, nullable=False, server_default=NOW),
+    Column("blob", LargeBinary),  # for a purge that comes later; keeps nothing alive
     Index("ix_tombstone_deleted_at", "deleted_at"),
+    Index("ix_tombstone_path_hash", "path_hash", "entry"),
 )
 
 path_counter = Table(

@@ -109,6 +109,24 @@ def test_a_purge_takes_the_path_and_the_labels_and_tells_who_holds_the_bytes(
         assert query(f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%secret%'") == [(0,)]
 
 
+def test_a_purge_may_come_after_the_delete(ingester: Ingester, metadata: Metadata, query: Query) -> None:
+    made, same = manifest("/secret/later.png", b"late"), manifest("/other.png", b"late")
+    ingester.ingest(made)
+    ingester.ingest(same)
+    assert ingester.delete(made.path) is not None
+    assert query("SELECT path_text FROM tombstone") == [("/secret/later.png",)]
+    due = "SELECT gc_after <= now() FROM blob WHERE size = 4"
+    assert query(due) == [(False,)]
+    purged = ingester.delete(made.path, purge=True)
+    assert purged is not None
+    assert (purged.asset_id, [one.path for one in purged.still_held]) == (made.asset_id, ["/other.png"])
+    assert query(due) == [(True,)]
+    for table in ("tombstone", "upload"):
+        assert query(f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%secret%'") == [(0,)]
+    assert ingester.delete(made.path, purge=True) is None
+    assert ingester.ingest(made).replay, "it stays deleted"
+
+
 def test_delete_and_replays_at_once(ingester: Ingester, metadata: Metadata) -> None:
     """Whoever comes first, once it is deleted it stays so."""
     for round_ in range(10):
