@@ -14,8 +14,9 @@ Worker = Literal["ingest", "variants"]
 
 
 def celery() -> list[str]:
-    """The console script beside this interpreter, so that the process shows as `celery`."""
-    return [str(Path(sys.executable).parent / "celery"), "-A", "tasks.celery_app"]
+    """The console script beside this interpreter, so that the process shows as `celery`. Quiet, because a banner is
+    no line of a JSON log."""
+    return [str(Path(sys.executable).parent / "celery"), "--quiet", "-A", "tasks.celery_app"]
 
 
 def worker(kind: Worker, settings: Settings) -> list[str]:
