@@ -24,6 +24,9 @@ from core.errors import Misconfigured
 
 _LEFT_OVER_LADDER = ((signal.SIGTERM, 3.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0))
 
+_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private directory in it
+_ROOM_BYTES = 1 << 30
+
 
 class RunDirectory:
     def __init__(self, home: Path) -> None:
@@ -83,16 +86,28 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def temporary_home(self) -> Iterator[Path]:
-        """A directory in memory, gone afterwards; after a crash, at the next start."""
-        memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private directory in it
-        usable = memory.is_dir() and os.access(memory, os.W_OK)
-        made = tempfile.mkdtemp(prefix="millrace-", dir=memory if usable else None)
+        """A directory in memory, or where memory has no room on disk; gone afterwards; after a crash, at the next
+        start."""
+        made = tempfile.mkdtemp(prefix="millrace-", dir=_MEMORY if _has_room(_MEMORY) else None)
         try:
             (self.path / "ephemeral").write_text(made, encoding="utf-8")
             yield Path(made)
         finally:
             shutil.rmtree(made, ignore_errors=True)
             (self.path / "ephemeral").unlink(missing_ok=True)
+
+
+def in_memory(directory: Path) -> bool:
+    return _MEMORY in directory.parents
+
+
+def _has_room(directory: Path) -> bool:
+    """Containers often have 64 MiB there: staging would be over its high-water mark from the start."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK) and found.f_bavail * found.f_frsize >= _ROOM_BYTES
 
 
 def _stop_left_over(file: Path, homes: Collection[str]) -> bool:

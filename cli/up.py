@@ -23,7 +23,7 @@ from cli.embedded_postgres import Postgres
 from cli.embedded_valkey import Valkey
 from cli.make_parent import MakeParent
 from cli.processes import Service
-from cli.run_directory import RunDirectory
+from cli.run_directory import RunDirectory, in_memory
 from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
 from core import settings
@@ -158,7 +158,8 @@ def _announce(plan: _Plan, logs: Path) -> None:
     url = plan.address.url
     say(f"Millrace listens on HOST={plan.address.host} PORT={plan.address.port}; data and logs are in {plan.home}")
     if plan.ephemeral:
-        say("--ephemeral: everything is in memory and gone when this ends")
+        where = "in memory" if in_memory(plan.home) else "in a temporary directory (memory has too little room)"
+        say(f"--ephemeral: everything is {where} and gone when this ends")
     say(f"open {url}/ in a browser, or send a picture: curl -F asset=@photo.jpg {url}/assets/my/photo.jpg")
     say(f"the logs are in {logs}; Ctrl-C ends everything")
 
