@@ -7,6 +7,7 @@ a stale holder made is garbage that names itself.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -30,6 +31,9 @@ from pipeline.watchdog import time_limit
 from storage.interface import ObjectStore
 
 log = logging.getLogger(__name__)
+
+_one_at_a_time = threading.Lock()
+"""One decode in a process, so that its memory is bounded by one picture."""
 
 RESTARTS = 5
 PARALLEL_PUTS = 4
@@ -90,7 +94,7 @@ def _settle(
 def _render_and_finish(services: Services, leased: Sequence[LeasedVariant], local: BinaryIO | None) -> None:
     with scratch(scratch_root(services)) as directory, _source(services, leased[0].source, local) as body:
         size = body.seek(0, 2)
-        with time_limit(alone.limit(services.settings, size)):
+        with _one_at_a_time, time_limit(alone.limit(services.settings, size)):
             outputs = _render(services, leased, body, size, directory)
         if outputs:
             _finish(services, outputs)

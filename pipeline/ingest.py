@@ -34,7 +34,8 @@ RESTARTS = 5
 class Outcome(Enum):
     GONE = "gone"  # not here any more, or somebody else is at it
     STORED = "stored"
-    WAITING = "waiting"  # a dependency is away; due again later
+    WAITING = "waiting"  # a dependency is away, for others too; due again later
+    AGAIN = "again"  # something about this one went wrong; due again later
     FAILED = "failed"  # in quarantine, with its reason
 
 
@@ -50,8 +51,7 @@ def ingest(services: Services, upload_id: UUID) -> Outcome:
     with claim:
         if claim.attempts.unfinished >= services.settings.work.max_unfinished:
             return _ingest_alone(services, claim)
-        with time_limit(alone.limit(services.settings, claim.manifest.size)):
-            return run(services, claim)
+        return run(services, claim)
 
 
 def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
@@ -64,7 +64,8 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
         return Outcome.WAITING
     try:
         failpoint("ingest.after-start", str(claim.manifest.id))
-        leased = _store_and_record(services, claim)
+        with time_limit(alone.limit(services.settings, claim.manifest.size)):
+            leased = _store_and_record(services, claim)
     except Unavailable as error:
         delay = backoff(services.settings, claim.attempts.total)
         claim.refund(delay=delay, reason=FailureReason(error.code, error.detail))
@@ -72,7 +73,7 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
         return Outcome.WAITING
     except Superseded as error:
         claim.refund(delay=timedelta(seconds=1), reason=FailureReason(error.code, error.detail))
-        return Outcome.WAITING
+        return Outcome.AGAIN
     except MillraceError as error:
         return fail(services, claim, FailureReason(error.code, error.detail))
     except Exception as error:
@@ -83,11 +84,13 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
             return fail(services, claim, reason)
         delay = backoff(services.settings, claim.attempts.total)
         claim.refund(delay=delay, reason=reason, counted=True)
-        return Outcome.WAITING
+        return Outcome.AGAIN
     except BaseException:  # the process is told to go
         claim.refund(delay=timedelta(0), reason=None)
         raise
-    log.info("ingest stored", extra={"upload_id": str(claim.manifest.id), "asset_id": str(claim.manifest.asset_id)})
+    manifest = claim.manifest
+    ids = {"upload_id": str(manifest.id), "asset_id": str(manifest.asset_id), "sha256": manifest.sha256.hex()}
+    log.info("ingest stored", extra=ids)  # object keys, and what is said of variants, begin with the hash
     if leased:
         derive.work(services, leased, local=claim.body())
     return Outcome.STORED

@@ -30,7 +30,7 @@ def services() -> Services:
     global _services
     if _services is None:
         configured = settings.load()
-        _services = build(configured, CeleryHints(app), pool_size=2)
+        _services = build(configured, CeleryHints(app), pool_size=5)
         remove_leftovers(scratch_root(_services))  # of the process that this one may be the successor of
     return _services
 

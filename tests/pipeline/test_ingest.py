@@ -73,7 +73,7 @@ def test_a_fault_of_ours_at_any_step_is_made_up_for_by_the_next_run(
 ) -> None:
     manifest = line.accept("/a.jpg", PICTURE)
     arm(step, "errno EIO")
-    assert line.ingest(manifest.id) is Outcome.WAITING
+    assert line.ingest(manifest.id) is Outcome.AGAIN
     entry = line.services.staging.look(manifest.id)
     assert entry is not None
     assert entry.attempts.failure is not None
@@ -258,7 +258,7 @@ def test_a_fault_that_never_passes_ends_in_quarantine(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _variables(line).items():
             patch.setenv(name, value)
-        assert [line.ingest(manifest.id) for _ in range(3)] == [Outcome.WAITING, Outcome.WAITING, Outcome.FAILED]
+        assert [line.ingest(manifest.id) for _ in range(3)] == [Outcome.AGAIN, Outcome.AGAIN, Outcome.FAILED]
     [failure] = line.services.metadata.failures.page(None, 10).items
     assert (failure.id, failure.reason.kind) == (manifest.id, "internal")
     line.close()

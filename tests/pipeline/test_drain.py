@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pipeline import drain
+from tests.pictures import encoded, photo
+from tests.pipeline.line import Line
+
+PICTURE = encoded(photo(), "JPEG")
+
+
+def test_one_wake_up_is_enough_for_all_that_came_after(line: Line) -> None:
+    manifests = [line.accept(f"/{number}.jpg", PICTURE + bytes([number])) for number in range(9)]
+    drain.drain(line.services, manifests[0].id)
+    assert line.due() == []
+    for manifest in manifests:
+        assert line.services.metadata.assets.by_id(manifest.asset_id) is not None
+
+
+def test_a_turn_ends_and_leaves_the_rest(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifests = [line.accept(f"/{number}.jpg", PICTURE) for number in range(3)]
+    monkeypatch.setattr(drain, "TURN_SECONDS", -1)
+    drain.drain(line.services, manifests[0].id)
+    assert line.due() == [manifest.id for manifest in manifests]
+
+
+def test_one_that_fails_does_not_stop_the_others(line: Line, arm: Callable[..., None]) -> None:
+    manifests = [line.accept(f"/{number}.jpg", PICTURE) for number in range(6)]
+    arm(f"ingest.after-start@{manifests[1].id}", "errno EIO")
+    drain.drain(line.services, manifests[0].id)
+    recorded = [one for one in manifests if line.services.metadata.assets.by_id(one.asset_id)]
+    assert recorded == [manifests[0], *manifests[2:]]
+
+
+def test_with_a_dependency_away_the_rest_is_let_alone(line: Line) -> None:
+    manifests = [line.accept(f"/{number}.jpg", PICTURE) for number in range(20)]
+    (line.settings.home / "store").write_text("no directory")
+    drain.drain(line.services, manifests[0].id)
+    tried = [entry for one in manifests if (entry := line.services.staging.look(one.id)) and entry.attempts.total]
+    assert 1 <= len(tried) <= drain.LANES
+
+
+def test_who_is_told_to_go_finishes_what_it_began(
+    line: Line, arm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = [line.accept(f"/{number}.jpg", PICTURE) for number in range(4)]
+    arm("ingest.after-put", "sleep 0.5")
+    original = drain.ingest
+
+    def leave(services: object, upload_id: object) -> object:
+        if upload_id == manifests[1].id:
+            raise SystemExit
+        return original(services, upload_id)  # type: ignore[arg-type]  # as drain gives them
+
+    monkeypatch.setattr(drain, "ingest", leave)
+    monkeypatch.setattr(drain, "LANES", 1)
+    with pytest.raises(SystemExit):
+        drain.drain(line.services, manifests[0].id)
+    for manifest in manifests:
+        entry = line.services.staging.look(manifest.id)
+        assert entry is None or not entry.attempts.running
