@@ -7,6 +7,8 @@ import json
 import pickle
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -115,6 +117,7 @@ def repeat(sender: Sender, told: list[Told]) -> None:
 
 def test_nonsense_stops_no_worker(stack: Stack, sender: Sender) -> None:
     deaths = died(stack)
+    trap = stack.home / "unpickled"
     for argument in ("no id", "../../etc/passwd", "0" * 10_000_000, None, 7, ["a"], {"a": 1}, str(uuid4())):
         sender.ingest(argument)
         sender.send("derive", INTERACTIVE, argument)
@@ -124,25 +127,28 @@ def test_nonsense_stops_no_worker(stack: Stack, sender: Sender) -> None:
         sender.send("ingest", queue)
         sender.send("derive", queue, "a", "b", "c")
         sender.send("no.such.task", queue, "a")
-        sender.put(queue, envelope(pickled(), "application/x-python-serialize", "binary"))
+        sender.put(queue, envelope(pickled(trap), "application/x-python-serialize", "binary"))
         sender.put(queue, envelope(b"[[", "application/json", "utf-8"))
         sender.put(queue, envelope(b"{}", "text/plain", "no-such-encoding"))
     sender.until_all_are_taken()
-    assert not (stack.home / "unpickled").exists()
+    assert not trap.exists()
     assert died(stack) == deaths
     assert_workers_consume(stack)
     stack.check()
 
 
+@dataclass
 class Trap:
     """Whoever unpickles it makes a file."""
 
+    file: Path
+
     def __reduce__(self) -> Any:
-        return open, ("unpickled", "w")
+        return Path.touch, (self.file,)
 
 
-def pickled() -> bytes:
-    return pickle.dumps([[Trap()], {}, {}])
+def pickled(trap: Path) -> bytes:
+    return pickle.dumps([[Trap(trap)], {}, {}])
 
 
 def envelope(body: bytes, content_type: str, encoding: str) -> bytes:
