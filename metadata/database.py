@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg2
 from pydantic import SecretStr
@@ -123,6 +123,8 @@ class Database:
             elif patience >= SERIOUS_SECONDS or not _is_deadline(error):
                 own.breaker.failed()
             raise translated(error) from None
+        except psycopg2.Error as error:  # outside of any statement, where SQLAlchemy does not wrap it
+            raise DatabaseUnavailable(f"PostgreSQL cannot answer: {type(error).__name__}") from None
         finally:
             own.free.release()
 
@@ -154,10 +156,23 @@ class _Own:
 def _connection(engine: Engine, autocommit: bool) -> Iterator[Connection]:
     with engine.connect() as connection:
         if autocommit:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            with _autocommit(connection.connection.dbapi_connection):
+                yield connection
         else:
             with connection.begin():
                 yield connection
+
+
+@contextmanager
+def _autocommit(driver: Any) -> Iterator[None]:
+    """A flag of psycopg2's that costs no round trip. SQLAlchemy's own isolation level asks the server when it is reset;
+    where the connection breaks in there, its place in the pool is lost for ever."""
+    driver.autocommit = True
+    try:
+        yield
+    finally:
+        with suppress(psycopg2.Error):  # broken meanwhile: the pool finds that out and drops it
+            driver.autocommit = False
 
 
 def parse_url(url: SecretStr | str) -> URL:

@@ -147,6 +147,21 @@ def test_a_transaction_cut_before_its_commit_leaves_nothing(
     assert query("SELECT next FROM path_counter") == [(1,)]
 
 
+def test_a_connection_that_breaks_after_its_answer_costs_no_place_in_the_pool(database_url: str, query: Query) -> None:
+    database = Database(database_url, pool_size=1, deadline_seconds=2)
+
+    def read_and_lose_the_server(connection: Connection) -> int:
+        pid: int = connection.scalar(text("SELECT pg_backend_pid()"))
+        query(f"SELECT pg_terminate_backend({pid}, 5000)")
+        return pid
+
+    for _ in range(3):
+        database.ping()  # the second use of a connection is not like the first
+        assert database.read(read_and_lose_the_server)
+    database.ping()
+    database.close()
+
+
 def test_a_deadlock_is_tried_again_inside(database_url: str, query: Query) -> None:
     query("CREATE TABLE pair (id int PRIMARY KEY, times int)")
     query("INSERT INTO pair VALUES (1, 0), (2, 0)")
