@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,9 +61,10 @@ class Profiles:
 
 
 def _pattern(match: str) -> re.Pattern[str]:
-    """`*` is one segment, `**` any number of them, also none: `/catalog/**` is all that lies below `/catalog`."""
+    """`*` is one segment, or part of one; `**` any number of them, also none: `/catalog/**` is `/catalog` and all that
+    lies below it. Paths are normalised, and so are patterns."""
     parts = []
-    for segment in match.strip("/").split("/"):
+    for segment in unicodedata.normalize("NFC", match).strip("/").split("/"):
         if segment == "**":
             parts.append("(?:/[^/]+)*")
         else:
