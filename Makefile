@@ -38,7 +38,7 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 soak: $(STAMP) ## the long rounds: random kills and flushes under load, a full disk
-	@exec $(BIN)/python -m tests.faults.soak $(ARGS)
+	@exec $(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(STAMP) ## measure against the bare limit; writes bench/last.json
 	@exec $(BIN)/python -m bench $(ARGS)
