@@ -13,9 +13,11 @@ from datetime import timedelta
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Interval,
     LargeBinary,
     Text,
     and_,
+    bindparam,
     column,
     exists,
     func,
@@ -28,7 +30,8 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import Superseded
 from core.failpoints import failpoint
 from core.model import BlobFacts, Replica, Reservation
-from metadata import arrays, collection, rows
+from metadata import collection, rows
+from metadata.arrays import Rows
 from metadata.collection import Garbage
 from metadata.database import Database
 from metadata.schema import blob, garbage, generation_seq, replica
@@ -80,33 +83,29 @@ class Blobs:
         self._database.run(collection.forget, ids)
 
 
+_ASKED = Rows("asked", column("blob", LargeBinary), column("store", Text), column("generation", BigInteger))
+_LOCKED = (
+    select(replica.c.blob, replica.c.store)
+    .join(_ASKED.table, and_(*(replica.c[name] == _ASKED.c[name] for name in ("blob", "store", "generation"))))
+    .order_by(replica.c.blob, replica.c.store)  # in one order everywhere: no deadlocks
+    .with_for_update(of=replica, key_share=True)
+    .cte("locked")
+)
+_CONFIRM = (
+    update(replica)
+    .where(replica.c.blob == _LOCKED.c.blob, replica.c.store == _LOCKED.c.store)
+    .values(state="healthy", last_verified_at=func.now())
+)
+
+
 def confirm(connection: Connection, replicas: Sequence[Replica]) -> None:
     """Say in this transaction that the objects are there. From here to COMMIT gc leaves the blobs alone.
 
     Raises:
         Superseded: one of the reservations is gone.
     """
-    wanted = sorted({(one.blob.sha256, one.store, one.generation) for one in replicas})
-    asked = arrays.table(
-        "asked",
-        column("blob", LargeBinary),
-        column("store", Text),
-        column("generation", BigInteger),
-        rows=wanted,
-    )
-    ours = and_(*(replica.c[name] == asked.c[name] for name in ("blob", "store", "generation")))
-    locked = (
-        select(replica.c.blob, replica.c.store)
-        .join(asked, ours)
-        .order_by(replica.c.blob, replica.c.store)  # in one order everywhere: no deadlocks
-        .with_for_update(of=replica, key_share=True)
-        .cte("locked")
-    )
-    changed = connection.execute(
-        update(replica)
-        .where(replica.c.blob == locked.c.blob, replica.c.store == locked.c.store)
-        .values(state="healthy", last_verified_at=func.now())
-    )
+    wanted = {(one.blob.sha256, one.store, one.generation) for one in replicas}
+    changed = connection.execute(_CONFIRM, _ASKED.parameters(list(wanted)))
     if changed.rowcount != len(wanted):
         raise Superseded(f"{len(wanted) - changed.rowcount} of {len(wanted)} reservations are gone")
 
@@ -123,27 +122,29 @@ def abandon(connection: Connection, replicas: Sequence[Replica]) -> None:
         connection.execute(insert(garbage).from_select(["store", "key"], found))
 
 
+_RESERVE_BLOB = insert(blob).on_conflict_do_update(  # locks the row, so that gc cannot take it before we commit
+    index_elements=[blob.c.sha256],
+    set_={"gc_after": func.greatest(blob.c.gc_after, func.now() + bindparam("grace", type_=Interval))},
+    where=blob.c.gc_after.is_not(None),
+)
+_RESERVE_REPLICA = (
+    insert(replica)
+    .values(generation=generation_seq.next_value())
+    .on_conflict_do_update(index_elements=[replica.c.blob, replica.c.store], set_={"reserved_at": func.now()})
+    .returning(replica.c.blob, replica.c.generation, replica.c.state)
+)
+
+
 def _reserve(connection: Connection, blobs: Sequence[BlobFacts], store: str, grace: timedelta) -> list[Reservation]:
     if not blobs:
         return []
     ordered = sorted(blobs, key=lambda facts: facts.sha256)  # in one order everywhere: no deadlocks
     connection.execute(
-        insert(blob).on_conflict_do_update(  # locks the row, so that gc cannot take it before we commit
-            index_elements=[blob.c.sha256],
-            set_={"gc_after": func.greatest(blob.c.gc_after, func.now() + grace)},
-            where=blob.c.gc_after.is_not(None),
-        ),
-        [{"sha256": one.sha256, "size": one.size, "media_type": one.media_type} for one in ordered],
+        _RESERVE_BLOB,
+        [{"sha256": one.sha256, "size": one.size, "media_type": one.media_type, "grace": grace} for one in ordered],
     )
     found = connection.execute(
-        insert(replica)
-        .values(generation=generation_seq.next_value())
-        .on_conflict_do_update(
-            index_elements=[replica.c.blob, replica.c.store],
-            set_={"reserved_at": func.now()},
-        )
-        .returning(replica.c.blob, replica.c.generation, replica.c.state),
-        [{"blob": one.sha256, "store": store, "state": "pending"} for one in ordered],
+        _RESERVE_REPLICA, [{"blob": one.sha256, "store": store, "state": "pending"} for one in ordered]
     )
     by_hash = {row.blob: row for row in found}
     return [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, literal, null, select, union_all
+from sqlalchemy import BigInteger, Connection, LargeBinary, Uuid, bindparam, cast, delete, func, select, union_all
 from sqlalchemy import true as sql_true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import false as sql_false
@@ -39,20 +39,20 @@ class Known:
 def lock_asset(connection: Connection, asset_id: UUID) -> None:
     """Until COMMIT nobody else records or deletes this asset. Of an id of any version these 64 bits are random."""
     key = int.from_bytes(asset_id.bytes[8:], "big", signed=True)
-    connection.execute(select(func.pg_advisory_xact_lock(key)))
+    connection.execute(_LOCK_ASSET, {"key": key})
+
+
+_LOCK_ASSET = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)))
+_ASSET_ID = bindparam("asset_id", type_=Uuid)
+_KNOWN = ("fingerprint", "path_text", "entry", "upload_id")
+_FIND_KNOWN = union_all(
+    select(sql_true(), *(asset.c[name] for name in _KNOWN)).where(asset.c.id == _ASSET_ID),
+    select(sql_false(), *(tombstone.c[name] for name in _KNOWN)).where(tombstone.c.asset_id == _ASSET_ID),
+)
 
 
 def find_known(connection: Connection, asset_id: UUID) -> Known | None:
-    row = connection.execute(
-        union_all(
-            select(sql_true(), asset.c.fingerprint, asset.c.path_text, asset.c.entry, asset.c.upload_id).where(
-                asset.c.id == asset_id
-            ),
-            select(
-                sql_false(), tombstone.c.fingerprint, tombstone.c.path_text, tombstone.c.entry, tombstone.c.upload_id
-            ).where(tombstone.c.asset_id == asset_id),
-        )
-    ).one_or_none()
+    row = connection.execute(_FIND_KNOWN, {"asset_id": asset_id}).one_or_none()
     return None if row is None else Known(*row)
 
 
@@ -80,25 +80,30 @@ def record(
     return Recorded(entry, leased)
 
 
+_FORGIVEN = delete(failure).where(failure.c.id == bindparam("forgiven", type_=Uuid)).cte("forgiven")
+_NEW_UPLOAD = insert(upload).values(recorded_at=func.now())
+_SETTLE_UPLOAD = _NEW_UPLOAD.on_conflict_do_update(
+    index_elements=[upload.c.id],
+    set_={
+        **{name: _NEW_UPLOAD.excluded[name] for name in ("state", "attempts", "path_text")},
+        "recorded_at": func.coalesce(upload.c.recorded_at, func.now()),
+    },
+).add_cte(_FORGIVEN)
+
+
 def _settle_upload(connection: Connection, manifest: Manifest, path: str | None, attempts: int) -> None:
     """The upload is recorded, whatever was announced or feared of it before. Both in one round trip."""
-    forgiven = delete(failure).where(failure.c.id == manifest.id).cte("forgiven")
-    statement = insert(upload).values(
-        id=manifest.id,
-        host_id=manifest.host_id,
-        asset_id=manifest.asset_id,
-        path_text=path,
-        state="recorded",
-        attempts=attempts,
-        accepted_at=manifest.accepted_at,
-        recorded_at=func.now(),
-    )
-    changes = {"state": "recorded", "attempts": attempts, "path_text": path}
-    statement = statement.on_conflict_do_update(
-        index_elements=[upload.c.id],
-        set_={**changes, "recorded_at": func.coalesce(upload.c.recorded_at, func.now())},
-    )
-    connection.execute(statement.add_cte(forgiven))
+    values = {
+        "forgiven": manifest.id,
+        "id": manifest.id,
+        "host_id": manifest.host_id,
+        "asset_id": manifest.asset_id,
+        "path_text": path,
+        "state": "recorded",
+        "attempts": attempts,
+        "accepted_at": manifest.accepted_at,
+    }
+    connection.execute(_SETTLE_UPLOAD, values)
 
 
 def _insert_details(connection: Connection, manifest: Manifest) -> None:
@@ -111,34 +116,44 @@ def _insert_details(connection: Connection, manifest: Manifest) -> None:
         connection.execute(insert(tag), [{"asset_id": manifest.asset_id, "value": value} for value in distinct])
 
 
+_PATH_HASH = bindparam("path_hash", type_=LargeBinary)
+_COUNTED = (
+    insert(path_counter)
+    .values(path_hash=_PATH_HASH, next=1)
+    .on_conflict_do_update(index_elements=[path_counter.c.path_hash], set_={"next": path_counter.c.next + 1})
+    .returning((path_counter.c.next - 1).label("entry"))
+    .cte("counted")
+)
+_GIVEN = [one for one in asset.c if one.name not in ("entry", "created_at")]
+_INSERT_ASSET = (
+    insert(asset)
+    .from_select(
+        [*_GIVEN, asset.c.entry],
+        select(*(cast(bindparam(one.name, type_=one.type), one.type) for one in _GIVEN), _COUNTED.c.entry),
+    )
+    .returning(asset.c.entry)
+)
+
+
 def _insert_asset(connection: Connection, manifest: Manifest) -> int:
     """The counter of the path, and the asset with the number it gave, in one statement."""
     path = AssetPath.from_text(manifest.path)
-    counted = (
-        insert(path_counter)
-        .values(path_hash=path.hash, next=1)
-        .on_conflict_do_update(index_elements=[path_counter.c.path_hash], set_={"next": path_counter.c.next + 1})
-        .returning((path_counter.c.next - 1).label("entry"))
-        .cte("counted")
-    )
     image = manifest.image
     values = {
-        asset.c.id: manifest.asset_id,
-        asset.c.path: path.ltree,
-        asset.c.path_text: path.text,
-        asset.c.path_hash: path.hash,
-        asset.c.blob: manifest.sha256,
-        asset.c.width: image.width,
-        asset.c.height: image.height,
-        asset.c.frames: image.frames,
-        asset.c.orientation: image.orientation,
-        asset.c.has_alpha: image.has_alpha,
-        asset.c.alt: manifest.details.alt,
-        asset.c.fingerprint: manifest.fingerprint,
-        asset.c.upload_id: manifest.id,
-        asset.c.accepted_at: manifest.accepted_at,
+        "id": manifest.asset_id,
+        "path": path.ltree,
+        "path_text": path.text,
+        "path_hash": path.hash,
+        "blob": manifest.sha256,
+        "width": image.width,
+        "height": image.height,
+        "frames": image.frames,
+        "orientation": image.orientation,
+        "has_alpha": image.has_alpha,
+        "alt": manifest.details.alt,
+        "fingerprint": manifest.fingerprint,
+        "upload_id": manifest.id,
+        "accepted_at": manifest.accepted_at,
     }
-    chosen = [null() if value is None else literal(value, column.type) for column, value in values.items()]
-    statement = insert(asset).from_select([*values, asset.c.entry], select(*chosen, counted.c.entry))
-    entry: int = connection.execute(statement.returning(asset.c.entry)).scalar_one()
+    entry: int = connection.execute(_INSERT_ASSET, values).scalar_one()
     return entry

@@ -27,7 +27,8 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
-from metadata import arrays, blobs, links, rows
+from metadata import blobs, links, rows
+from metadata.arrays import Rows
 from metadata.database import Database
 from metadata.schema import asset, asset_variant, blob, failure, variant
 
@@ -180,31 +181,27 @@ def _renew(connection: Connection, leased: Sequence[LeasedVariant], lease: timed
     return [one for one in leased if one.id in ours]
 
 
+_MADE = Rows("made", column("id", Uuid), column("fence", BigInteger), column("blob", LargeBinary))
+_FINISH = (
+    update(variant)
+    .where(variant.c.state == "pending", variant.c.id == _MADE.c.id, variant.c.fence == _MADE.c.fence)
+    .values(
+        state="ready",
+        blob=_MADE.c.blob,
+        finished_at=func.now(),
+        lease_until=None,
+        unfinished=0,
+        error_kind=None,
+        error_detail=None,
+    )
+    .returning(variant.c.id)
+)
+
+
 def _finish(connection: Connection, done: Sequence[tuple[LeasedVariant, Replica]]) -> int:
     blobs.confirm(connection, [replica for _, replica in done])
-    made = arrays.table(
-        "made",
-        column("id", Uuid),
-        column("fence", BigInteger),
-        column("blob", LargeBinary),
-        rows=[(leased.id, leased.fence, replica.blob.sha256) for leased, replica in done],
-    )
-    finished = set(
-        connection.scalars(
-            update(variant)
-            .where(variant.c.state == "pending", variant.c.id == made.c.id, variant.c.fence == made.c.fence)
-            .values(
-                state="ready",
-                blob=made.c.blob,
-                finished_at=func.now(),
-                lease_until=None,
-                unfinished=0,
-                error_kind=None,
-                error_detail=None,
-            )
-            .returning(variant.c.id)
-        )
-    )
+    made = _MADE.parameters([(leased.id, leased.fence, replica.blob.sha256) for leased, replica in done])
+    finished = set(connection.scalars(_FINISH, made))
     stale = [replica.blob.sha256 for leased, replica in done if leased.id not in finished]
     if stale:
         look = update(blob).where(blob.c.sha256.in_(stale), blob.c.gc_after.is_(None))
