@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Task
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_process_shutdown
 
 from core import logs, settings
 from core.parent_death import die_with_parent
@@ -57,6 +57,13 @@ def as_blob_hash(text: object) -> bytes | None:
     except ValueError:
         return None
     return sha256 if len(sha256) == SHA256_BYTES else None
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _before_the_first_word(**_: object) -> None:
+    """Celery's warnings become records; what it says past all logging, on standard output, is no line of a JSON log."""
+    _configure_logging()
+    sys.__stdout__ = None  # type: ignore[misc]  # documented as possible; celery looks before it writes
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types

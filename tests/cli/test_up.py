@@ -191,6 +191,7 @@ def test_a_stack_from_first_start_to_last(tmp_path: Path, up: Up, free_port: int
     make.wait(20)
     assert all_gone(everything, 0.5), said(home)
     assert not (home / "run" / "services.json").exists()
+    assert_logs_are_json(home / "log")
 
     again = up(home, free_port, "--no-examples")
     assert upload_is_there(services(home, again)["http_url"], asset)
@@ -212,14 +213,27 @@ def assert_services_answer(found: dict[str, str]) -> None:
     assert httpx.get(f"{found['http_url']}/livez").status_code == 200
 
 
-def upload(http_url: str) -> str:
+def assert_logs_are_json(folder: Path) -> None:
+    ids = set()
+    for name in ("web", "ingest", "variants", "beat", "sweep"):
+        records = [json.loads(line) for line in (folder / f"{name}.log").read_text().splitlines()]
+        assert all(record["message"] for record in records)
+        ids |= {(name, record["upload_id"], record.get("sha256")) for record in records if "upload_id" in record}
+    (request,) = {upload_id for name, upload_id, _ in ids if name == "web"}
+    assert any(name == "ingest" and upload_id == request and sha256 for name, upload_id, sha256 in ids)
+
+
+def upload(http_url: str, seconds: float = 90) -> str:
     assert PICTURE is not None
-    answer = httpx.post(
-        f"{http_url}/assets/here.jpg", content=PICTURE.read_bytes(), headers={"Prefer": "wait=20"}, timeout=30
-    )
-    assert answer.status_code == 201, answer.text
-    assert upload_is_there(http_url, answer.headers["Location"])
-    return str(answer.headers["Location"])
+    accepted = httpx.post(f"{http_url}/assets/here.jpg", content=PICTURE.read_bytes(), timeout=30)
+    assert accepted.status_code == 202, accepted.text
+    deadline = time.monotonic() + seconds
+    while (told := httpx.get(http_url + accepted.headers["Location"], timeout=30).json())["state"] != "ready":
+        assert time.monotonic() < deadline, told
+        time.sleep(0.2)
+    asset = str(told["links"]["asset"])
+    assert upload_is_there(http_url, asset)
+    return asset
 
 
 def upload_is_there(http_url: str, asset: str) -> bool:
