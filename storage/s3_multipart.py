@@ -1,7 +1,8 @@
 """One body in many parts: several on their way at once, all or nothing at the end.
 
 At most `jobs` parts and the one that is being read are in memory. A part carries its MD5, so the service refuses what
-was damaged on the way. Whatever fails aborts the upload; one whose process was killed stays invisible.
+was damaged on the way. Whatever fails aborts the upload, and waits for that only a little: where the service hangs, the
+failure must be told before the time for the whole attempt is over. An upload that stays is invisible.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from core.errors import MillraceError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 MAX_PARTS = 10_000
+ABORT_SECONDS = 10.0
 
 
 def part_size(size: int, smallest: int) -> int:
@@ -62,9 +65,14 @@ class MultipartUpload:
                     IfNoneMatch="*",
                 )
         except BaseException:
-            with suppress(MillraceError), translated(self.name):
-                self.client.abort_multipart_upload(Bucket=self.bucket, Key=self.name, UploadId=upload_id)
+            aborting = Thread(target=self._abort, args=(upload_id,), name="s3-abort", daemon=True)
+            aborting.start()
+            aborting.join(ABORT_SECONDS)
             raise
+
+    def _abort(self, upload_id: str) -> None:
+        with suppress(MillraceError), translated(self.name):
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=self.name, UploadId=upload_id)
 
     def _send_parts(self, upload_id: str, blocks: Iterator[bytes]) -> list[CompletedPartTypeDef]:
         parts: list[CompletedPartTypeDef] = []

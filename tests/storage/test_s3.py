@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from pydantic import SecretStr
 
 from core.errors import Corrupt, Forbidden, NotFound, StoreUnavailable
+from storage import s3_multipart
 from storage.interface import ObjectStore
 from storage.s3 import S3Store
 from storage.s3_multipart import MAX_PARTS, part_size
@@ -176,6 +179,24 @@ def test_a_failing_part_aborts_the_upload(s3: S3Store, bucket: str, monkeypatch:
     assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
     with pytest.raises(NotFound):
         s3.head("a")
+
+
+def test_a_service_that_hangs_at_the_abort_does_not_hide_the_failure(
+    s3: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off() -> None:
+        raise ReadTimeoutError(endpoint_url="http://127.0.0.1")
+
+    client = s3._client
+    hang = Event()
+    monkeypatch.setattr(s3_multipart, "ABORT_SECONDS", 0.2)
+    monkeypatch.setattr(client, "abort_multipart_upload", lambda **_: hang.wait(60))
+    monkeypatch.setattr(client, "complete_multipart_upload", lambda **_: cut_off())
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        fill(s3, "a", bytes(16 * MIB))
+    assert time.monotonic() - began < 30
+    hang.set()
 
 
 def test_an_upload_completed_with_its_answer_lost_counts(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
