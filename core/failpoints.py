@@ -23,7 +23,7 @@ import time
 _DIRECTORY = os.environ.get("MILLRACE_FAILPOINTS", "")
 
 
-def failpoint(name: str, subject: str = "") -> None:
+def failpoint(name: str, subject: object = "") -> None:
     if not _DIRECTORY:
         return
     _fire(f"{name}@{subject}" if subject else "")

@@ -13,7 +13,6 @@ import string
 import unicodedata
 from base64 import b32decode, b32encode
 from dataclasses import dataclass
-from functools import cached_property
 from urllib.parse import quote, unquote_to_bytes
 
 from core.errors import BadPath
@@ -23,6 +22,7 @@ MAX_LABEL = 255
 MAX_LTREE = 1600
 
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PLAIN = (string.ascii_letters + string.digits).encode("ascii")
 _ESCAPED = tuple(
     chr(byte) if chr(byte) in string.ascii_letters + string.digits else f"_{byte:02X}" for byte in range(256)
 )
@@ -34,7 +34,8 @@ _BASE32 = "__"
 class AssetPath:
     """Made only by `parse` and `from_text`, so that every instance is valid."""
 
-    segments: tuple[str, ...]
+    text: str
+    """Decoded and normalised: `/catalog/shöes/red.jpg`."""
 
     @classmethod
     def parse(cls, raw: str) -> AssetPath:
@@ -61,38 +62,31 @@ class AssetPath:
         Raises:
             BadPath: with the sentence for the client.
         """
-        first, *segments = unicodedata.normalize("NFC", text).split("/")
+        text = unicodedata.normalize("NFC", text)
+        first, *segments = text.split("/")
         if first or not segments:
             raise BadPath("a path starts with /")
         if len(segments) > MAX_SEGMENTS:
             raise BadPath(f"the path has more than {MAX_SEGMENTS} segments")
         for segment in segments:
             _check(segment)
-        path = cls(tuple(segments))
-        if max(map(len, path._labels)) > MAX_LABEL:
+        lengths = [label_length(segment) for segment in segments]
+        if max(lengths) > MAX_LABEL:
             raise BadPath(f"a segment of the path is too long: more than {MAX_LABEL} characters when encoded")
-        if len(path.ltree) > MAX_LTREE:
-            raise BadPath(f"the path is too long: {len(path.ltree)} bytes encoded, and {MAX_LTREE} are allowed")
-        return path
+        if (length := sum(lengths) + len(lengths) - 1) > MAX_LTREE:
+            raise BadPath(f"the path is too long: {length} bytes encoded, and {MAX_LTREE} are allowed")
+        return cls(text)
 
-    @cached_property
-    def text(self) -> str:
-        return "/" + "/".join(self.segments)
-
-    @cached_property
+    @property
     def url(self) -> str:
         """Percent-encoded, for links."""
-        return "/" + "/".join(quote(segment, safe="!$&'()*+,;=:@") for segment in self.segments)
+        return quote(self.text, safe="/!$&'()*+,;=:@")
 
-    @cached_property
+    @property
     def ltree(self) -> str:
-        return ".".join(self._labels)
+        return ".".join(map(encode_label, self.text[1:].split("/")))
 
-    @cached_property
-    def _labels(self) -> list[str]:
-        return [encode_label(segment) for segment in self.segments]
-
-    @cached_property
+    @property
     def hash(self) -> bytes:
         return hash_of(self.text)
 
@@ -108,6 +102,14 @@ def encode_label(segment: str) -> str:
     escaped = "".join(map(_ESCAPED.__getitem__, data))
     base32 = _BASE32 + b32encode(data).decode("ascii").rstrip("=")
     return escaped if len(escaped) <= len(base32) else base32
+
+
+def label_length(segment: str) -> int:
+    """Of `encode_label(segment)`, without making it: an upload is told only whether its path fits."""
+    data = segment.encode("utf-8")
+    escaped = len(data) + 2 * len(data.translate(None, _PLAIN))
+    base32 = len(_BASE32) + -(-len(data) * 8 // 5)
+    return min(escaped, base32)
 
 
 def decode_label(label: str) -> str:

@@ -37,6 +37,8 @@ SNIFFED = 32
 
 PRINTABLE = range(0x20, 0x7F)
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class Offer(Protocol):
     """What a client sends, however it is wrapped."""
@@ -101,9 +103,9 @@ def accept(services: Services, offer: Offer, path: AssetPath, key: str | None) -
             first = _met_before(services, manifest)
             if first is not None:
                 return first
-        failpoint("accept.before-commit", str(upload_id))
+        failpoint("accept.before-commit", upload_id)
         incoming.commit(manifest)
-    failpoint("accept.after-commit", str(upload_id))
+    failpoint("accept.after-commit", upload_id)
     if manifest.keyed:
         services.keys.remember(manifest.asset_id, upload_id)
     services.hints.ingest(upload_id)
@@ -128,7 +130,7 @@ def keyed_asset_id(key: str) -> UUID:
 def fingerprint(path: str, sha256: bytes, details: Details) -> bytes:
     """What an Idempotency-Key stands for: where, which bytes, and what is said of them."""
     said = [path, sha256.hex(), details.alt, sorted(details.labels.items()), sorted(details.tags)]
-    return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).digest()
+    return hashlib.sha256(_compact(said).encode()).digest()
 
 
 def _receive(offer: Offer, incoming: Incoming, limits: Limits) -> bytes:

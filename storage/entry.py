@@ -26,6 +26,7 @@ from typing import Any
 from core.errors import Corrupt
 from core.model import Attempts, FailureReason, Manifest
 from storage import manifest as manifest_json
+from storage.manifest import compact
 
 SLOT_BYTES = 1024
 SLOT_HEADER = struct.Struct("<QHI")  # sequence, length of the record, CRC of all that
@@ -58,7 +59,7 @@ def encode_tail(manifest: Manifest) -> bytes:
     text = manifest_json.encode(manifest)
     footer = FOOTER.pack(MAGIC, manifest.size, len(text), zlib.crc32(text), 0)
     footer = footer[:-4] + struct.pack("<I", zlib.crc32(footer[:-4]))
-    return text + _encode_slot(1, Attempts()) + bytes(SLOT_BYTES) + footer
+    return text + _FRESH_SLOTS + footer
 
 
 def read_trailer(descriptor: int) -> Trailer:
@@ -145,7 +146,7 @@ def _encode_attempts(attempts: Attempts) -> bytes:
         "due_at": attempts.due_at.isoformat() if attempts.due_at else None,
         "failure": [attempts.failure.kind, attempts.failure.detail] if attempts.failure else None,
     }
-    return json.dumps(fields, separators=(",", ":")).encode("ascii")
+    return compact(fields).encode("ascii")
 
 
 def _decode_attempts(record: bytes) -> Attempts:
@@ -158,3 +159,7 @@ def _decode_attempts(record: bytes) -> Attempts:
         due_at=datetime.fromisoformat(fields["due_at"]) if fields["due_at"] else None,
         failure=FailureReason(*fields["failure"]) if fields["failure"] else None,
     )
+
+
+_FRESH_SLOTS = _encode_slot(1, Attempts()) + bytes(SLOT_BYTES)
+"""Of an entry that nobody has worked on."""

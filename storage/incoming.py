@@ -18,7 +18,6 @@ import io
 import logging
 import os
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 from uuid import UUID
@@ -62,7 +61,7 @@ class Incoming:
         self._id = upload_id
         self._name = str(upload_id)
         self._sync = sync
-        self._path = folders.incoming / self._name
+        self._path = os.path.join(folders.incoming, self._name)  # text: a Path costs as much as a system call
         self._reserved = UNRESERVED + TAIL_ROOM
         self._step = FIRST_STEP
         self._cut = False
@@ -143,7 +142,7 @@ class Incoming:
         failpoint("accept.after-fsync", self._name)
 
     def _publish(self) -> None:
-        accepted = self._folders.accepted / self._name
+        accepted = os.path.join(self._folders.accepted, self._name)
         os.rename(self._path, accepted)
         try:
             failpoint("accept.after-rename", self._name)
@@ -155,7 +154,7 @@ class Incoming:
             self._withdraw(accepted)
             raise
 
-    def _withdraw(self, accepted: Path) -> None:
+    def _withdraw(self, accepted: str) -> None:
         """Nobody could claim it: the lock is still ours."""
         try:
             os.rename(accepted, self._path)
@@ -165,14 +164,16 @@ class Incoming:
     def _abandon(self) -> None:
         """Remove the file while it is still locked. What cannot be removed is the sweep's, once the lock is gone."""
         try:
-            self._path.unlink(missing_ok=True)
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
         except OSError:
             log.warning("an upload's file stays for the sweep", extra={"upload_id": self._name}, exc_info=True)
         finally:
             _release(self._file)
 
 
-def _create(path: Path) -> io.FileIO:
+def _create(path: str) -> io.FileIO:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError:

@@ -10,6 +10,9 @@ from uuid import UUID
 from core.errors import Corrupt
 from core.model import Details, ImageFacts, Manifest
 
+compact = json.JSONEncoder(separators=(",", ":")).encode
+"""Made once: `json.dumps` with separators makes an encoder for every call."""
+
 
 def encode(manifest: Manifest) -> bytes:
     """ASCII only: a lone surrogate in a label must not make an accepted upload unwritable."""
@@ -37,7 +40,7 @@ def encode(manifest: Manifest) -> bytes:
         "fingerprint": manifest.fingerprint.hex(),
         "keyed": manifest.keyed,
     }
-    return json.dumps(fields, separators=(",", ":")).encode("ascii")
+    return compact(fields).encode("ascii")
 
 
 def decode(data: bytes) -> Manifest:

@@ -64,13 +64,14 @@ def _wait(context: Context, accepted: Accepted, seconds: int) -> Ingest | None:
 
 
 def _taken(accepted: Accepted, path: AssetPath) -> Reply:
-    return Reply(202, _told(accepted, path, "staged"), {"Location": _ingest_url(accepted)})
+    told = _told(accepted, path, "staged")
+    return Reply(202, told, {"Location": told["links"]["self"]})
 
 
 def _stored(accepted: Accepted, path: AssetPath, ingest: Ingest, headers: dict[str, str]) -> Reply:
     location = f"/assets{path.url}/-/entry/{ingest.entry}"
     told = _told(accepted, path, ingest.state.value) | {"entry": ingest.entry}
-    told["links"] = {"self": _ingest_url(accepted), "asset": location}
+    told["links"] |= {"asset": location}
     return Reply(201, told, headers | {"Location": location})
 
 

@@ -34,9 +34,10 @@ def look(header: Header, limits: Limits) -> ImageFacts:
 
 
 def _marker(header: Header, at: int) -> tuple[int, int]:
-    """The marker at `at` and where its segment begins."""
+    """The marker at `at` and where its segment begins. Any number of fill bytes may come before its code."""
     if header.read(at, 1) != FILL:
         raise BadImage("the JPEG has something else where a marker belongs")
+    at += 1
     while (code := header.read(at, 1)) == FILL:
         at += 1
     return code[0], at + 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import BadPath
-from metadata.paths import MAX_LABEL, MAX_LTREE, AssetPath, decode_label, encode_label
+from metadata.paths import MAX_LABEL, MAX_LTREE, AssetPath, decode_label, encode_label, label_length
 from tests.metadata.conftest import Query
 
 SEGMENTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=200)
@@ -20,6 +20,7 @@ def test_every_label_decodes_to_its_segment(segment: str) -> None:
     label = encode_label(segment)
     assert re.fullmatch(r"[A-Za-z0-9_]+", label)
     assert decode_label(label) == segment
+    assert label_length(segment) == len(label)
 
 
 @given(SEGMENTS, SEGMENTS)
