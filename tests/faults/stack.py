@@ -105,6 +105,8 @@ class Stack:
     def is_ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, (self.home.parent / "up.log").read_text()[-3000:]
+        if not (self.home / "run" / "services.json").exists():  # comes a moment after the web server
+            return False
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
         return False
