@@ -81,7 +81,7 @@ class Health:
 
 
 def _staging(services: Services) -> str:
-    services.staging.check_room(None)
+    services.staging.check_usable()
     return f"durability: {services.staging.durability.value}"
 
 

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from core.errors import Corrupt, StagingFull
+from core.errors import Corrupt, StagingFull, Unavailable
 from core.model import Attempts, Durability, Manifest, StagedEntry
 from core.settings import Settings
 from storage import host
@@ -78,6 +78,16 @@ class Staging:
             StagingFull: when `begin` would refuse such an upload. Cheap: figures up to a second old.
         """
         self._space.check(expected)
+
+    def check_usable(self) -> None:
+        """
+        Raises:
+            StagingFull, Unavailable: when an upload would be refused now.
+        """
+        self.check_room(None)
+        for folder in (self._folders.incoming, self._folders.accepted):
+            if not os.access(folder, os.W_OK | os.X_OK):  # a read-only disk says so too
+                raise Unavailable(f"staging's folder {folder.name} cannot be written to")
 
     def has_room(self, expected: int | None) -> bool:
         try:

@@ -69,6 +69,19 @@ def test_readiness_lists_everything_and_accepts_on_disk_alone(shared_web: Web) -
     assert httpx.get(f"{shared_web.url}/readyz?for=read").status_code == 503
 
 
+def test_a_staging_that_cannot_be_written_to_accepts_nothing_and_says_so(web: Web) -> None:
+    assert httpx.post(f"{web.url}/assets/a", content=JPEG).status_code == 202
+    aside = web.home / "aside"
+    (web.home / "staging" / "incoming").rename(aside)
+    answer = httpx.post(f"{web.url}/assets/a", content=JPEG)
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    ready = httpx.get(f"{web.url}/readyz?for=accept")
+    assert (ready.status_code, ready.json()["capabilities"]["accept"]) == (503, False)
+    assert "incoming" in ready.json()["dependencies"]["staging"]["detail"]
+    aside.rename(web.home / "staging" / "incoming")
+    assert httpx.post(f"{web.url}/assets/a", content=JPEG).status_code == 202
+
+
 def test_the_page_says_what_this_is(shared_web: Web) -> None:
     answer = httpx.get(shared_web.url)
     assert answer.headers["Content-Type"].startswith("text/html")
