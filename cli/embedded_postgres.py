@@ -22,6 +22,7 @@ from core.errors import Misconfigured
 USER = DATABASE = "millrace"
 _SOCKET_PATH_LIMIT = 107
 _SOCKET_NAME = ".s.PGSQL.5432"
+_LIST_SYNTAX = frozenset('," \t\n')
 
 
 class Postgres:
@@ -143,9 +144,10 @@ class Postgres:
 
 
 def _socket_directory(run: Path) -> Path:
-    """`run` itself, or, where its name is too long for a socket, a private directory under /tmp named after it."""
+    """`run` itself, or, where its name is too long for a socket or means something in PostgreSQL's list of directories,
+    a private directory under /tmp named after it."""
     run = run.absolute()
-    if len(os.fsencode(run / _SOCKET_NAME)) <= _SOCKET_PATH_LIMIT:
+    if len(os.fsencode(run / _SOCKET_NAME)) <= _SOCKET_PATH_LIMIT and not _LIST_SYNTAX.intersection(str(run)):
         return run
     digest = hashlib.sha256(os.fsencode(run)).hexdigest()[:16]
     return Path(f"/tmp/millrace-{os.geteuid()}-{digest}")  # noqa: S108 - checked by _make_private

@@ -105,8 +105,9 @@ def test_nothing_of_postgres_is_open_to_others(closed_directory: Path) -> None:
         assert server.sockets.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_long_home_still_has_a_socket(tmp_path: Path) -> None:
-    home = tmp_path / ("long" * 25)
+@pytest.mark.parametrize("name", ["long" * 25, "a b, c\"d'e%f-\u00fc"])
+def test_a_long_or_odd_home_still_has_a_socket(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
     server = Postgres(home / "postgres", home / "run", durable=False)
     with running(server, tmp_path / "log"):
         assert query(server.url, "SELECT 1") == 1
