@@ -41,7 +41,7 @@ class Traffic:
         number = next(self._numbers)
         told = self.stack.upload("/bare/one", picture(number), wait=10)
         if told.status == 201:
-            self.stack.request("GET", f"{told.location}/content?w=40", timeout=10)
+            self.stack.request("GET", f"{told.location}/content?w=40", timeout=2)
 
     def delete(self) -> None:
         number = next(self._numbers)
