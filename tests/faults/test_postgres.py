@@ -17,6 +17,7 @@ import pytest
 
 from tests.app.server import Web, running
 from tests.faults.outage import Uploads, assert_workers_consume, readiness, recorded, upload_at_once, upload_within
+from tests.faults.processes import is_gone
 from tests.faults.stack import SETTINGS, Stack
 from tests.metadata.cut import CuttingProxy
 
@@ -30,14 +31,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def backends(stack: Stack) -> list[int]:
+    """Those that serve Millrace; none while the server is away or recovers."""
     query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'millrace' AND pid <> pg_backend_pid()"
-    return [row[0] for row in stack.sql(query)]
+    try:
+        return [row[0] for row in stack.sql(query)]
+    except psycopg2.Error:
+        return []
 
 
 def answers(stack: Stack) -> bool:
     try:
         return bool(stack.sql("SELECT 1"))
-    except psycopg2.OperationalError:
+    except psycopg2.Error:
         return False
 
 
@@ -59,14 +64,30 @@ def test_backends_killed(stack: Stack) -> None:
     with Uploads(stack, "/postgres/backends") as uploads:
         for _ in range(5):
             uploads.until(5)
-            stack.sql("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", found := backends(stack))
-            assert found
+            stack.until(lambda: end_backends(stack), 20, "backends are ended")
         for _ in range(2):
             uploads.until(5)
-            os.kill(backends(stack)[0], signal.SIGKILL)
+            kill_a_backend(stack)
             stack.until(lambda: answers(stack), 20, "the server has recovered")
         uploads.until(5)
     stack.check()
+
+
+def end_backends(stack: Stack) -> int:
+    query = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM unnest(%s::int[]) AS pid"
+    return int(stack.sql(query, backends(stack))[0][0])
+
+
+def kill_a_backend(stack: Stack) -> None:
+    found: list[int] = []
+
+    def there_is_one() -> bool:
+        found.extend(backends(stack))
+        return bool(found)
+
+    stack.until(there_is_one, 20, "there is a backend")
+    os.kill(found[0], signal.SIGKILL)
+    stack.until(lambda: is_gone(found[0]), 10, "the backend is gone")
 
 
 def test_hanging(stack: Stack) -> None:
