@@ -37,6 +37,8 @@ class RawOffer:
         buffer, other = memoryview(bytearray(size)), None
         while count := self._body.fill(buffer):
             yield buffer[:count]
+            if self._body.complete:
+                return
             buffer, other = other or memoryview(bytearray(size)), buffer
 
 

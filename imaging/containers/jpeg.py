@@ -11,7 +11,7 @@ from imaging.header import Header
 APP1, SOS, EOI = 0xE1, 0xDA, 0xD9
 STANDALONE = {0x01, *range(0xD0, 0xD8)}
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-FILL = b"\xff"
+FILL = 0xFF
 
 
 def look(header: Header, limits: Limits) -> ImageFacts:
@@ -35,12 +35,13 @@ def look(header: Header, limits: Limits) -> ImageFacts:
 
 def _marker(header: Header, at: int) -> tuple[int, int]:
     """The marker at `at` and where its segment begins. Any number of fill bytes may come before its code."""
-    if header.read(at, 1) != FILL:
+    fill, code = header.read(at, 2)
+    if fill != FILL:
         raise BadImage("the JPEG has something else where a marker belongs")
-    at += 1
-    while (code := header.read(at, 1)) == FILL:
-        at += 1
-    return code[0], at + 1
+    at += 2
+    while code == FILL:
+        code, at = header.read(at, 1)[0], at + 1
+    return code, at
 
 
 def _facts(header: Header, at: int, orientation: int) -> ImageFacts:
