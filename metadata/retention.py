@@ -8,7 +8,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists,
 
 from core import settings
 from metadata.database import Database
-from metadata.schema import failure, host, tombstone, upload
+from metadata.schema import failure, host, tombstone, upload, variant
 
 BATCH = 1000
 """Rows in one transaction, so that a first prune of an old table holds no locks for long."""
@@ -22,7 +22,8 @@ class Retention:
         """Returns how many rows went.
 
         A failed ingest holds bytes on its host's disk: past its retention it gets the wish `discard`, and its host does
-        it. One of a lost host has nobody to do it, and its record goes.
+        it. One of a lost host has nobody to do it, and its record goes. A failed variant goes with its failure, or
+        nobody could ever have it tried again.
         """
         ingests = func.now() - timedelta(days=retention.ingests_days)
         tombstones = func.now() - timedelta(days=retention.tombstones_days)
@@ -32,6 +33,11 @@ class Retention:
         return (
             self._prune(upload.c.id, upload.c.state == "recorded", upload.c.recorded_at < ingests)
             + self._prune(tombstone.c.asset_id, tombstone.c.deleted_at < tombstones)
+            + self._prune(
+                variant.c.id,
+                variant.c.state == "failed",
+                exists().where(failure.c.id == variant.c.id, failure.c.failed_at < failures),
+            )
             + self._prune(failure.c.id, failure.c.subject == "variant", failure.c.failed_at < failures)
             + self._prune(
                 upload.c.id,

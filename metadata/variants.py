@@ -101,6 +101,10 @@ class Variants:
         """A failed variant starts anew. False: it is not failed."""
         return self._database.run(_retry, variant_id)
 
+    def forget(self, variant_id: UUID) -> None:
+        """A failed variant goes with its failure: whoever asks for it again starts anew."""
+        self._database.run(_forget, variant_id)
+
 
 def of_asset(connection: Connection, asset_id: UUID) -> list[Variant]:
     query = rows.variants().where(asset_variant.c.asset_id == asset_id)
@@ -270,3 +274,8 @@ def _retry(connection: Connection, variant_id: UUID) -> bool:
     )
     connection.execute(delete(failure).where(failure.c.id == variant_id, failure.c.subject == "variant"))
     return revived.rowcount == 1
+
+
+def _forget(connection: Connection, variant_id: UUID) -> None:
+    connection.execute(delete(variant).where(variant.c.id == variant_id, variant.c.state == "failed"))
+    connection.execute(delete(failure).where(failure.c.id == variant_id, failure.c.subject == "variant"))

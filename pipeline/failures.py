@@ -45,10 +45,12 @@ def wish(services: Services, failure_id: UUID, what: Wish) -> Failure | None:
     failures = services.metadata.failures
     failure = find(services, failure_id)
     failpoint("failure.before-wish")
-    if what == "discard" and (failure.subject == "variant" or failure.reason.kind == "host-lost"):
-        failures.remove(failure_id)
+    if failure.subject == "variant" and what == "discard":
+        services.metadata.variants.forget(failure_id)
     elif failure.subject == "variant":
         services.metadata.variants.retry(failure_id)
+    elif what == "discard" and failure.reason.kind == "host-lost":
+        failures.remove(failure_id)
     else:
         return failures.wish(failure_id, what)
     return None

@@ -12,6 +12,7 @@ import pytest
 
 from core.errors import Superseded
 from core.model import FailureReason, LeasedVariant, Variant, VariantState
+from core.settings import Retention
 from metadata.catalogue import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, manifest, output, path, want
@@ -120,6 +121,28 @@ def test_an_error_counts_and_ends_visibly(metadata: Metadata, source: bytes) -> 
     assert metadata.failures.page(None, 10).items == []
     [again] = metadata.variants.lease(source, LEASE, one=one.id)
     assert (again.attempts, again.unfinished, again.fence) == (1, 1, one.fence + 1)
+
+
+def test_a_failure_that_is_let_go_takes_its_variant_along(metadata: Metadata, ingester: Ingester, query: Query) -> None:
+    """Or it would stay failed for ever, with nothing left by which to have it tried again."""
+    made = manifest()
+    wish = want("a")
+    ingester.ingest(made)
+
+    def fail() -> UUID:
+        metadata.variants.want(made.asset_id, made.sha256, wish)
+        [leased] = metadata.variants.lease(made.sha256, LEASE)
+        metadata.variants.failed([leased], REASON, final=True, delay=NO_TIME)
+        return leased.id
+
+    metadata.variants.forget(fail())
+    assert metadata.variants.of_asset(made.asset_id) == []
+    assert metadata.failures.page(None, 10).items == []
+    fail()
+    assert metadata.retention.prune(Retention()) == 0
+    query("UPDATE failure SET failed_at = failed_at - interval '91 days'")
+    assert metadata.retention.prune(Retention()) == 2, "the variant and its failure"
+    assert metadata.variants.want(made.asset_id, made.sha256, wish).state is VariantState.PENDING
 
 
 def test_however_many_ask_there_is_one_variant(metadata: Metadata, ingester: Ingester) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from core.model import BlobFacts, FailureReason, VariantState
 from core.settings import Variants
-from pipeline import derive
+from pipeline import derive, failures
 from pipeline.ingest import Outcome
 from pipeline.place import place
 from tests.pictures import encoded, photo
@@ -47,7 +47,11 @@ def test_a_broken_picture_fails_its_variants_visibly_and_keeps_the_original(line
     assert variants["thumb"].failure is not None
     assert variants["thumb"].failure.kind == "bad-image"
     assert line.holds(broken)
-    assert {one.subject for one in line.services.metadata.failures.page(None, 10).items} == {"variant"}
+    shown = line.services.metadata.failures.page(None, 10).items
+    assert {one.subject for one in shown} == {"variant"}
+    for failure in shown:
+        assert failures.wish(line.services, failure.id, "discard") is None
+    assert line.variants(asset) == {}
 
 
 def test_one_source_is_rendered_by_one_of_many(fleet: Line) -> None:
