@@ -27,6 +27,7 @@ from cli.run_directory import RunDirectory, in_memory
 from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
 from core import settings
+from core.errors import MillraceError
 from core.settings import Settings
 
 
@@ -89,8 +90,12 @@ def _run(plan: _Plan, stop: threading.Event) -> None:
                 first_run.begin(plan.home, urls["http_url"], stop, say)
             supervisor.watch(stop, lambda: stop.set() if make.wants_us_to_end() else None)
         say("stopping")
-    except StackFailed as failure:
-        raise failure if plan.ephemeral else StackFailed(f"{failure.detail} (logs: {logs})") from None
+    except MillraceError as failure:
+        if stop.is_set():
+            return  # Ctrl-C reaches initdb too: that it was cut short is no failure
+        if plan.ephemeral or not isinstance(failure, StackFailed):
+            raise
+        raise StackFailed(f"{failure.detail} (logs: {logs})") from None
     finally:
         plan.run.unpublish()
         supervisor.stop()

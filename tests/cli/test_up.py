@@ -166,6 +166,22 @@ def test_config_says_what_is_wrong_deep_inside(tmp_path: Path, text: str, words:
     assert words in done.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_told_to_end_while_starting_complains_of_nothing(
+    tmp_path: Path, up: Up, free_port: int, number: signal.Signals
+) -> None:
+    home = tmp_path / "home"
+    stack = up(home, free_port)
+    deadline = time.monotonic() + 60
+    while not (home / "postgres.new").exists():  # initdb runs
+        assert time.monotonic() < deadline, said(home)
+        time.sleep(0.01)
+    os.killpg(stack.pid, number)
+    assert stack.wait(20) == 0, said(home)
+    assert "failed" not in said(home)
+    assert list(running_in(home)) == []
+
+
 def test_a_stack_from_first_start_to_last(tmp_path: Path, up: Up, free_port: int) -> None:
     home = tmp_path / "home"
     make = up(home, free_port, "--no-examples", make=True)
