@@ -57,7 +57,8 @@ def find(services: Services, upload_id: UUID, *, accepted_at_host: UUID | None) 
 
 
 def wait(services: Services, upload_id: UUID, seconds: float) -> Ingest | None:
-    """Until the upload is recorded; None: not yet. Asks the disk, and PostgreSQL only once the entry has left it.
+    """Until the upload is recorded; None: not yet, or purged since. Asks the disk, and PostgreSQL only once the entry
+    has left it.
 
     Raises:
         IngestFailed: it went to quarantine meanwhile.
@@ -67,7 +68,7 @@ def wait(services: Services, upload_id: UUID, seconds: float) -> Ingest | None:
     while True:
         found = _settled(services, upload_id)
         if found is not None:
-            return found
+            return None if found.entry is None else found
         left = ends - time.monotonic()
         if left <= 0:
             return None
@@ -85,9 +86,7 @@ def _settled(services: Services, upload_id: UUID) -> Ingest | None:
         recorded = _recorded(services, upload_id)
     except Unavailable:
         return None
-    if recorded is None or recorded.entry is None:
-        return None
-    return recorded
+    return recorded if recorded is not None and recorded.stored_at is not None else None
 
 
 def _recorded(services: Services, upload_id: UUID) -> Ingest | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from metadata.paths import AssetPath
-from pipeline import change, maintenance
+from pipeline import change, ingests, maintenance
 from pipeline.ingest import Outcome
 from tests.pictures import encoded, photo
 from tests.pipeline.line import WORK, Line
@@ -39,6 +40,17 @@ def test_within_the_grace_the_bytes_stay_unless_purged(tmp_path: Path, database_
     line.collect()
     assert line.objects() == {}
     line.close()
+
+
+def test_nobody_waits_for_what_was_purged(line: Line) -> None:
+    """A retry of the upload, with its key, has no asset to be shown any more."""
+    manifest = line.accept("/a.jpg", PICTURE)
+    line.ingest(manifest.id)
+    assert ingests.wait(line.services, manifest.id, 0) is not None
+    change.delete(line.services, A, 0, purge=True)
+    began = time.monotonic()
+    assert ingests.wait(line.services, manifest.id, 30) is None
+    assert time.monotonic() - began < 20
 
 
 def test_what_another_asset_holds_stays_and_purge_says_so(line: Line) -> None:
