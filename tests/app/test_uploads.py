@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from threading import Thread
 from uuid import UUID
 
@@ -138,6 +140,20 @@ def test_waiting_without_anybody_at_work_ends_with_202(shared_web: Web) -> None:
     answer = httpx.post(f"{shared_web.url}/assets/a", content=JPEG, headers={"Prefer": "respond-async, wait=1"})
     assert answer.status_code == 202
     assert "Preference-Applied" not in answer.headers
+
+
+def test_who_comes_when_a_third_of_the_threads_wait_is_not_kept(start_web: Callable[..., Web]) -> None:
+    web = start_web(WEB__THREADS=9)
+    request = head("POST", "/assets/a", Content_Length=len(JPEG), Prefer="wait=10") + JPEG
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(web.connect()).sendall(request)
+        while len(web.leftovers()) < 3:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert web.exchange(request).status == 202
+        assert time.monotonic() - began < 5
 
 
 def test_a_failure_meanwhile_is_the_answer_to_who_waits(web: Web) -> None:
