@@ -26,7 +26,7 @@ from core.errors import AlreadyExists
 from core.failpoints import failpoint
 from core.model import Manifest
 from storage.entry import TRAILER_BYTES, encode_tail
-from storage.folders import Folders, sync_directory
+from storage.folders import Directory, Folders
 from storage.space import translated
 from storage.view import view
 
@@ -50,14 +50,21 @@ class Incoming:
 
     size: int
 
-    def __init__(self, folders: Folders, upload_id: UUID, *, expected: int | None, sync: Sync) -> None:
-        """
+    def __init__(
+        self, folders: Folders, accepted: Directory, upload_id: UUID, *, expected: int | None, sync: Sync
+    ) -> None:
+        """`accepted` is the one of `folders`, open.
+
         Raises:
             StagingFull: when the space cannot be reserved.
             AlreadyExists: when an upload with this id runs.
         """
         self.size = 0
+        self._expected = expected
+        self._whole: memoryview | None = None
+        self._written = 0
         self._folders = folders
+        self._accepted = accepted
         self._id = upload_id
         self._name = str(upload_id)
         self._sync = sync
@@ -78,24 +85,27 @@ class Incoming:
             raise
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """
+        """A small body that comes in one piece is kept as it is and written by `commit`, together with its manifest:
+        `chunk` must not change until then.
+
         Raises:
             StagingFull, Unavailable: the upload cannot go on; leave the context.
         """
         rest = memoryview(chunk).cast("B")
         with translated("writing an upload"):
             failpoint("accept.write", self._name)
-            if self.size + len(rest) + TAIL_ROOM > self._reserved:
-                self._reserve(self.size + len(rest) + TAIL_ROOM + self._step)
-                self._step = min(self._step * 2, LAST_STEP)
-            while rest:
-                written = os.pwrite(self._file.fileno(), rest, self.size)
-                self.size += written
-                rest = rest[written:]
+            if self.size == 0 and len(rest) == self._expected and len(rest) <= UNRESERVED:
+                self._whole = rest
+            else:
+                if self.size + len(rest) + TAIL_ROOM > self._reserved:
+                    self._reserve(self.size + len(rest) + TAIL_ROOM + self._step)
+                    self._step = min(self._step * 2, LAST_STEP)
+                self._append(rest)
+            self.size += len(rest)
 
     def view(self) -> BinaryIO:
         """The body so far, with a position of its own."""
-        return view(self._file, self.size)
+        return view(self._file, self.size) if self._whole is None else io.BytesIO(self._whole)
 
     def commit(self, manifest: Manifest) -> None:
         """Make the upload an entry, as durably as `staging.sync` says.
@@ -128,14 +138,23 @@ class Incoming:
         self._reserved = size
         self._cut = True
 
+    def _append(self, piece: memoryview) -> None:
+        """Write it after what was written, and before it what was kept: in one go, unless the disk takes less."""
+        pieces = [piece] if self._whole is None else [self._whole, piece]
+        self._whole = None
+        while pieces:
+            written = os.pwritev(self._file.fileno(), pieces, self._written)
+            self._written += written
+            while pieces and written >= len(pieces[0]):
+                written -= len(pieces.pop(0))
+            if pieces:
+                pieces[0] = pieces[0][written:]
+
     def _finish(self, manifest: Manifest) -> None:
         """Body, manifest and trailer, on disk."""
-        tail = memoryview(encode_tail(manifest))
-        end = self.size + len(tail)
-        while tail:
-            tail = tail[os.pwrite(self._file.fileno(), tail, end - len(tail)) :]
+        self._append(memoryview(encode_tail(manifest)))
         if self._cut:
-            os.ftruncate(self._file.fileno(), end)
+            os.ftruncate(self._file.fileno(), self._written)
         failpoint("accept.before-fsync", self._name)
         if self._sync != "none":
             os.fdatasync(self._file.fileno())  # covers the length, which is all the metadata that counts
@@ -148,7 +167,7 @@ class Incoming:
             failpoint("accept.after-rename", self._name)
             failpoint("accept.before-dirsync", self._name)
             if self._sync == "full":
-                sync_directory(self._folders.accepted)
+                self._accepted.sync()
             failpoint("accept.after-dirsync", self._name)
         except BaseException:
             self._withdraw(accepted)

@@ -27,7 +27,7 @@ from core.settings import Settings
 from storage import host
 from storage.claim import Claim, claim, lock, release
 from storage.entry import read_manifest, read_trailer, write_attempts
-from storage.folders import DISCARDED, Folders, entry_names, is_entry_name, move, upload_ids
+from storage.folders import DISCARDED, Directory, Folders, entry_names, is_entry_name, move, upload_ids
 from storage.incoming import Incoming
 from storage.look import FOREIGN, is_due, look_at
 from storage.space import Space, refusal, translated
@@ -49,6 +49,8 @@ class Staging:
         self._folders = folders
         self._sync = settings.staging.sync
         self._space = Space(folders.root, settings)
+        with translated("opening staging"):
+            self._accepted = Directory(folders.accepted)
         self._sound: set[str] = set()
 
     @classmethod
@@ -70,7 +72,7 @@ class Staging:
             StagingFull: over the high-water mark, or the space or an inode cannot be had.
         """
         self.check_room(expected)
-        return Incoming(self._folders, upload_id, expected=expected, sync=self._sync)
+        return Incoming(self._folders, self._accepted, upload_id, expected=expected, sync=self._sync)
 
     def check_room(self, expected: int | None) -> None:
         """

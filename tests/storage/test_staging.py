@@ -72,6 +72,33 @@ def test_an_upload_becomes_an_entry_of_exactly_its_bytes(staging: Staging, size:
         assert claim.body().read() == body
 
 
+@pytest.mark.parametrize("most", [7, 1 << 20])
+@pytest.mark.parametrize("more", [b"", b"more than was said"])
+def test_a_body_in_one_piece_is_written_whole_with_its_manifest(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch, more: bytes, most: int
+) -> None:
+    """Also when the disk takes little at a time, and when another piece comes after all."""
+    pwritev, calls = os.pwritev, []
+
+    def reluctant(descriptor: int, pieces: list[memoryview], offset: int) -> int:
+        calls.append(offset)
+        return pwritev(descriptor, [pieces[0][:most]], offset) if most == 7 else pwritev(descriptor, pieces, offset)
+
+    monkeypatch.setattr(os, "pwritev", reluctant)
+    upload_id = new_id()
+    with staging.begin(upload_id, expected=len(BODY)) as incoming:
+        incoming.write(BODY)
+        assert incoming.view().read() == BODY
+        if more:
+            incoming.write(more)
+        assert incoming.view().read() == BODY + more
+        incoming.commit(manifest(upload_id, BODY + more))
+    if most > 7:
+        assert len(calls) == (2 if more else 1)
+    with open_claim(staging, upload_id) as claim:
+        assert claim.body().read() == BODY + more
+
+
 def test_reserved_space_is_given_back(staging: Staging, tmp_path: Path) -> None:
     upload_id = new_id()
     with staging.begin(upload_id, expected=50_000_000) as incoming:
