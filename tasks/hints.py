@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 CAPACITY = 1000
 
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.05
 """A message costs the process as much as taking in an upload does, so a flood of uploads is not a flood of hints."""
 
 AWAY_SECONDS = 1.0
