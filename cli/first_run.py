@@ -14,17 +14,19 @@ from urllib.parse import quote
 import httpx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from cli.stop import Stop
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif"})
 _PATIENCE_SECONDS = 120
 
 
-def begin(home: Path, http_url: str, stop: threading.Event, say: Callable[[str], None]) -> None:
+def begin(home: Path, http_url: str, stop: Stop, say: Callable[[str], None]) -> None:
     """Send the examples in the background, unless that was done before."""
     threading.Thread(target=_send_once, args=(home, http_url, stop, say), name="examples", daemon=True).start()
 
 
-def _send_once(home: Path, http_url: str, stop: threading.Event, say: Callable[[str], None]) -> None:
+def _send_once(home: Path, http_url: str, stop: Stop, say: Callable[[str], None]) -> None:
     marker = home / "examples-sent"
     pictures = sorted(file for file in EXAMPLES.glob("*") if file.suffix.lower() in _SUFFIXES)
     if marker.exists() or not pictures:
@@ -44,7 +46,7 @@ def _send_once(home: Path, http_url: str, stop: threading.Event, say: Callable[[
         say(f"{ready} of {len(pictures)} examples are ready; look at one: {look}")
 
 
-def _send(client: httpx.Client, pictures: list[Path], stop: threading.Event) -> int:
+def _send(client: httpx.Client, pictures: list[Path], stop: Stop) -> int:
     """Upload all, then wait until each has ended; returns how many are ready."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns) as progress:
@@ -60,9 +62,7 @@ def _send(client: httpx.Client, pictures: list[Path], stop: threading.Event) -> 
         return _wait_until_ended(client, waiting, stop, lambda: progress.advance(ready))
 
 
-def _wait_until_ended(
-    client: httpx.Client, waiting: list[str], stop: threading.Event, is_ready: Callable[[], None]
-) -> int:
+def _wait_until_ended(client: httpx.Client, waiting: list[str], stop: Stop, is_ready: Callable[[], None]) -> int:
     count = 0
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while waiting and time.monotonic() < deadline and not stop.wait(0.3):

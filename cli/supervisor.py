@@ -6,7 +6,6 @@ five deaths of one child within a minute. Whatever happens, `stop` leaves no des
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from cli import orphans, processes
 from cli.processes import Child, Service
 from cli.run_directory import RunDirectory
+from cli.stop import Stop
 from core.errors import MillraceError, Misconfigured
 from core.parent_death import adopt_orphans
 
@@ -64,9 +64,7 @@ class Supervisor:
             service.prepare()
             group.append(_Slot(service, self._spawn(service)))
 
-    def wait_until_ready(
-        self, services: Iterable[Service], *, seconds: float = 60, stop: threading.Event | None = None
-    ) -> None:
+    def wait_until_ready(self, services: Iterable[Service], *, seconds: float = 60, stop: Stop | None = None) -> None:
         """Watch all children until these are ready.
 
         Raises:
@@ -85,7 +83,7 @@ class Supervisor:
                 )
             time.sleep(0.02)
 
-    def watch(self, stop: threading.Event, others: Callable[[], None]) -> None:
+    def watch(self, stop: Stop, others: Callable[[], None]) -> None:
         """Keep everything running until `stop` is set; `others` is called at every tick.
 
         Raises:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
 
 import click
 
+from cli.stop import Stop
 from core import logs, settings
 from pipeline.services import build
 from pipeline.sweep import Sweep
@@ -27,9 +27,7 @@ def sweep(once: bool) -> None:
     logs.configure(configured)
     services = build(configured, CeleryHints(app, Staging.open(configured).host_id), pool_size=2)
     queue = IngestQueue(app, configured, services.staging.host_id)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    ended = Stop.on((signal.SIGTERM, signal.SIGINT))
     rounds = Sweep(services, queue)
     log.info("the sweep starts", extra={"host_id": str(services.staging.host_id)})
     try:

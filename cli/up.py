@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from cli.embedded_valkey import Valkey
 from cli.make_parent import MakeParent
 from cli.processes import Service
 from cli.run_directory import RunDirectory, in_memory
+from cli.stop import Stop
 from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
 from core import settings
@@ -41,7 +41,7 @@ def up(ephemeral: bool, no_examples: bool) -> None:
     """
     home = Path(os.environ.get("MILLRACE_HOME") or ".millrace").absolute()
     os.environ["MILLRACE_HOME"] = str(home)  # everything that looks for our processes looks for this very word
-    stop = _stop_on_signals()
+    stop = Stop.on((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     run = RunDirectory(home)
     with run.locked():
         for name in run.clear():
@@ -77,7 +77,7 @@ def _check(configured: Settings) -> None:
         services.close()
 
 
-def _run(plan: _Plan, stop: threading.Event) -> None:
+def _run(plan: _Plan, stop: Stop) -> None:
     logs = plan.home / "log"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     make = MakeParent()
@@ -105,7 +105,7 @@ class _Stopped(Exception):
     """We were asked to end while still starting."""
 
 
-def _start(plan: _Plan, supervisor: Supervisor, stop: threading.Event) -> dict[str, str]:
+def _start(plan: _Plan, supervisor: Supervisor, stop: Stop) -> dict[str, str]:
     urls = _start_services(plan, supervisor, stop)
     _migrate(urls["database_url"])
     if stop.is_set():
@@ -127,7 +127,7 @@ def _of_children(plan: _Plan) -> Settings:
     return plan.settings.model_copy(update=changes)
 
 
-def _start_services(plan: _Plan, supervisor: Supervisor, stop: threading.Event) -> dict[str, str]:
+def _start_services(plan: _Plan, supervisor: Supervisor, stop: Stop) -> dict[str, str]:
     """PostgreSQL and Valkey side by side, but for those the settings name."""
     urls: dict[str, str] = {}
     services: list[Service] = []
@@ -147,7 +147,7 @@ def _start_services(plan: _Plan, supervisor: Supervisor, stop: threading.Event) 
     return urls
 
 
-def _wait(supervisor: Supervisor, services: Sequence[Service], stop: threading.Event) -> None:
+def _wait(supervisor: Supervisor, services: Sequence[Service], stop: Stop) -> None:
     supervisor.wait_until_ready(services, stop=stop)
     if stop.is_set():
         raise _Stopped
@@ -176,10 +176,3 @@ def _data_home(run: RunDirectory, home: Path, ephemeral: bool) -> Iterator[Path]
         return
     with run.temporary_home() as temporary:
         yield temporary
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from cli.make_parent import MakeParent
 from cli.own_process import Process
 from cli.run_directory import RunDirectory
+from cli.stop import Stop
 from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
 from core.errors import MillraceError
@@ -29,9 +29,7 @@ def child(home: Path, name: str, script: str) -> Process:
 
 def main() -> None:
     home = Path(sys.argv[1])
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = Stop.on((signal.SIGTERM, signal.SIGINT))
     run = RunDirectory(home)
     make = MakeParent()
     with run.locked():
