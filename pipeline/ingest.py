@@ -63,8 +63,8 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
         log.exception("an attempt cannot be counted", extra={"upload_id": str(claim.manifest.id)})
         return Outcome.WAITING
     try:
-        failpoint("ingest.after-start", str(claim.manifest.id))
         with time_limit(alone.limit(services.settings, claim.manifest.size)):
+            failpoint("ingest.after-start", str(claim.manifest.id))
             leased = _store_and_record(services, claim)
     except Unavailable as error:
         delay = backoff(services.settings, claim.attempts.total)
