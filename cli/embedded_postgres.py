@@ -6,7 +6,6 @@ crash of the server or of everything, the next start recovers from its own log.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -125,9 +124,11 @@ class Postgres:
                 left_over.signal(number)
                 if left_over.ends_within(seconds):
                     break
-        elif left_over is not None:
-            with contextlib.suppress(FileNotFoundError):
-                (self._cluster / "postmaster.pid").unlink()
+            if left_over.is_alive():
+                return
+        # To PostgreSQL a process that is dead and not reaped yet (a container may have nobody who reaps) still runs.
+        for lock in (self._cluster / "postmaster.pid", self.sockets / f"{_SOCKET_NAME}.lock"):
+            lock.unlink(missing_ok=True)
 
     def _is_server(self, pid: int) -> bool:
         try:

@@ -129,6 +129,22 @@ def test_what_was_committed_survives_kill_and_a_stale_lock_file(closed_directory
         stranger.kill()
 
 
+def test_a_dead_server_that_nobody_reaped_is_in_nobodys_way(closed_directory: Path) -> None:
+    server = Postgres(closed_directory / "postgres", closed_directory / "run", durable=False)
+    with running(server, closed_directory / "log") as child:
+        os.kill(child.pid, signal.SIGKILL)
+        child.process.wait()
+    lock = closed_directory / "postgres" / "postmaster.pid"
+    lines = lock.read_text().splitlines()
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    lock.write_text("\n".join([str(zombie.pid), *lines[1:]]) + "\n")
+    (server.sockets / ".s.PGSQL.5432.lock").write_text(f"{zombie.pid}\n")
+    with running(server, closed_directory / "log"):
+        assert query(server.url, "SELECT 1") == 1
+    zombie.wait()
+
+
 def test_a_server_left_over_on_the_cluster_is_stopped_first(closed_directory: Path) -> None:
     server = Postgres(closed_directory / "postgres", closed_directory / "run", durable=False)
     with running(server, closed_directory / "log") as first:
