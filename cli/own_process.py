@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cli.processes import Child, StopLadder
 
-_SETTLED_SECONDS = 10.0
+_SETTLED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from pipeline.ingest import Outcome, ingest
 from pipeline.services import Services
 
 LANES = 2
-TURN_SECONDS = 30
-"""How long one wake-up keeps a process busy: short against every limit on a task."""
+TURN_SECONDS = 5
+"""How long one wake-up keeps a process busy: a worker that is told to go ends its turn first. A window of hints from
+the sweep (`window_factor` for each process) lasts longer than its interval, so a backlog never waits for the next."""
 
 BATCH = 32
 """Listing a backlog of 100,000 costs something, so it is not done for each entry. Who comes second finds it claimed."""
