@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.web import create
 from core import settings
 from pipeline.services import Services, build
-from storage.staging import Staging
+from storage.staging.staging import Staging
 from tasks.celery_app import app as celery
 from tasks.hints import CeleryHints
 

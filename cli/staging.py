@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from core import settings
-from storage import host
+from storage.staging import host
 
 
 @click.group()

@@ -14,9 +14,9 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import Superseded
 from core.failpoints import failpoint
 from core.model import Asset, Manifest, Recorded, Replica, WantedVariant
+from database.deadline import deadline
+from database.transactions import Database
 from metadata import blobs, recording, rows
-from metadata.database import Database
-from metadata.deadline import deadline
 from metadata.paths import AssetPath
 from metadata.recording import Known
 from metadata.schema import asset, blob, path_counter, tombstone, upload

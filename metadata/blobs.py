@@ -30,10 +30,10 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import Superseded
 from core.failpoints import failpoint
 from core.model import BlobFacts, Replica, Reservation
+from database.transactions import Database
 from metadata import collection, rows
 from metadata.arrays import Rows
 from metadata.collection import Garbage
-from metadata.database import Database
 from metadata.schema import blob, garbage, generation_seq, replica
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.settings import Settings, require_url
+from database.transactions import Database
 from metadata.assets import Assets
 from metadata.blobs import Blobs
-from metadata.database import Database
 from metadata.failures import Failures
 from metadata.retention import Retention
 from metadata.uploads import Uploads

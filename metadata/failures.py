@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import BadRequest
 from core.model import Failure, FailureReason, Page, StagedEntry
+from database.transactions import Database
 from metadata import rows
-from metadata.database import Database
 from metadata.schema import failure, upload
 from metadata.uploads import HOST_LOST, upsert_announced
 

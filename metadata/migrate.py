@@ -19,8 +19,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from core.errors import Misconfigured
-from metadata.database import make_engine, parse_url, translated
-from metadata.deadline import deadline
+from database.deadline import deadline
+from database.transactions import make_engine, parse_url, translated
 
 SCRIPTS = Path(__file__).parent.parent / "alembic"
 SECONDS = 600

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists, func, select, update
 
 from core import settings
-from metadata.database import Database
+from database.transactions import Database
 from metadata.schema import failure, host, tombstone, upload, variant
 
 BATCH = 1000

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.failpoints import failpoint
 from core.model import FailureReason, Ingest, IngestState, StagedEntry, VariantState
-from metadata.database import Database
+from database.transactions import Database
 from metadata.schema import asset, failure, host, tombstone, upload
 from metadata.variants import of_asset
 

@@ -27,9 +27,9 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
+from database.transactions import Database
 from metadata import blobs, links, rows
 from metadata.arrays import Rows
-from metadata.database import Database
 from metadata.schema import asset, asset_variant, blob, failure, variant
 
 

@@ -26,7 +26,7 @@ from imaging.probe import probe, sniff
 from metadata.paths import AssetPath
 from pipeline.hashing import Sha256
 from pipeline.services import Services
-from storage.staging import Incoming
+from storage.staging.staging import Incoming
 
 TENANT = "default"
 KEY_NAMESPACE = UUID("6d8f7f0a-3c55-5b0e-9d5e-0b6c1f5a2e11")

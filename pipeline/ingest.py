@@ -23,7 +23,7 @@ from pipeline.backoff import backoff
 from pipeline.place import place
 from pipeline.services import Services
 from pipeline.watchdog import time_limit
-from storage.claim import Claim
+from storage.staging.claim import Claim
 
 log = logging.getLogger(__name__)
 

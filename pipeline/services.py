@@ -13,10 +13,10 @@ from core.settings import Settings
 from metadata.catalogue import Metadata
 from pipeline.wants import Profiles
 from storage.interface import ObjectStore
-from storage.keys import KeyIndex
 from storage.local_copies import LocalCopies
 from storage.registry import open_stores
-from storage.staging import Staging
+from storage.staging.keys import KeyIndex
+from storage.staging.staging import Staging
 
 
 class Hints(Protocol):

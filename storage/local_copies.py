@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from core.errors import Corrupt
 from core.failpoints import failpoint
-from storage.filesystem import FilesystemStore
+from storage.filesystem.store import FilesystemStore
 from storage.interface import ObjectStore
 from storage.os_errors import translated
 from storage.reading import verified_blocks

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from core.errors import Misconfigured
 from core.settings import Settings
-from storage.filesystem import FilesystemOptions, FilesystemStore
+from storage.filesystem.store import FilesystemOptions, FilesystemStore
 from storage.interface import ObjectStore
 from storage.memory import MemoryOptions, MemoryStore
 from storage.options import Deployment, StoreOptions
-from storage.s3 import S3Store
-from storage.s3_options import S3Options
+from storage.s3.options import S3Options
+from storage.s3.store import S3Store
 
 Options = TypeVar("Options", bound=StoreOptions)
 

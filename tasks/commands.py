@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.settings import Settings
-from storage.staging import Staging
+from storage.staging.staging import Staging
 from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 
 Worker = Literal["ingest", "variants"]

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from core.settings import Settings
-from storage.staging import Staging
+from storage.staging.staging import Staging
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = {

@@ -10,7 +10,7 @@ ROOMS = ("app", "cli", "coordination", "core", "imaging", "metadata", "pipeline"
 CALL = re.compile(r"""\bfailpoint\(\s*f?"([^"]+)\"""")
 
 FOLDERS = ("accepted", "quarantine", "trash")
-"""What `staging.move-to-…` stands for (`storage/folders.py`)."""
+"""What `staging.move-to-…` stands for (`storage/staging/folders.py`)."""
 
 ELSEWHERE = {
     "copies.before-write": "tests/storage/test_local_copies.py",

@@ -11,7 +11,7 @@ from types import TracebackType
 import httpx
 
 from core.settings import Settings
-from storage.staging import Staging
+from storage.staging.staging import Staging
 from tasks.celery_app import ingest_queue
 from tests.faults.history import Told
 from tests.faults.stack import Stack

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from core.model import Attempts
-from storage.entry import read_trailer
+from storage.staging.entry import read_trailer
 from tests.app.server import Answer, Web, head
 from tests.faults.history import Told
 from tests.faults.outage import picture, recorded

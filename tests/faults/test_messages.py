@@ -17,7 +17,7 @@ import redis
 from celery import Celery
 
 from core.settings import Settings
-from storage.staging import Staging
+from storage.staging.staging import Staging
 from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, configuration, ingest_queue
 from tests.faults.history import Told
 from tests.faults.outage import assert_workers_consume, died, ingest_key, picture, recorded

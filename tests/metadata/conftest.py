@@ -6,8 +6,8 @@ from typing import Any
 import psycopg2
 import pytest
 
+from database.transactions import Database
 from metadata.catalogue import Metadata
-from metadata.database import Database
 from tests.metadata.made import Ingester
 
 Query = Callable[..., list[tuple[Any, ...]]]

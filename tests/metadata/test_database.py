@@ -13,12 +13,12 @@ from sqlalchemy import Connection, text
 
 from cli.embedded_postgres import Postgres
 from cli.processes import start, stop
+from core.breaker import Breaker
 from core.errors import DatabaseUnavailable, Misconfigured
+from database.deadline import deadline
+from database.transactions import Database
 from metadata import migrate
-from metadata.breaker import Breaker
 from metadata.catalogue import Metadata
-from metadata.database import Database
-from metadata.deadline import deadline
 from tests.metadata.conftest import Query
 from tests.metadata.cut import CuttingProxy
 from tests.metadata.made import Ingester, facts, manifest

@@ -10,8 +10,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 from core.errors import DatabaseUnavailable, Misconfigured
+from database.transactions import Database
 from metadata import migrate
-from metadata.database import Database
 from metadata.schema import metadata
 
 

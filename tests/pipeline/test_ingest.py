@@ -15,7 +15,7 @@ from core.model import Details, VariantState
 from metadata.paths import AssetPath
 from pipeline import change, ingest, maintenance
 from pipeline.ingest import Outcome
-from storage.entry import encode_tail, read_manifest, read_trailer
+from storage.staging.entry import encode_tail, read_manifest, read_trailer
 from tests.pictures import animated, encoded, photo
 from tests.pipeline.line import WORK, Line
 

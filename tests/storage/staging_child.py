@@ -11,7 +11,7 @@ from uuid import UUID
 
 from core.model import FailureReason
 from core.parent_death import die_with_parent
-from storage.staging import Staging
+from storage.staging.staging import Staging
 from tests.storage.uploads import settings, stage
 
 

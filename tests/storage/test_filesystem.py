@@ -15,8 +15,8 @@ import pytest
 
 import core.failpoints
 from core.errors import AlreadyExists, Forbidden, NotFound, StoreUnavailable
-from storage.fan_out import parts
-from storage.filesystem import FilesystemOptions, FilesystemStore
+from storage.filesystem.fan_out import parts
+from storage.filesystem.store import FilesystemOptions, FilesystemStore
 from storage.interface import ObjectStore, Span
 from tests.contracts.object_store import ObjectStoreContract, fill, keys, read
 
@@ -63,7 +63,7 @@ def test_a_whole_object_is_a_real_file(files: FilesystemStore) -> None:
 WRITER = """
 import hashlib, io, sys
 from pathlib import Path
-from storage.filesystem import FilesystemOptions, FilesystemStore
+from storage.filesystem.store import FilesystemOptions, FilesystemStore
 data = b"0123456789" * 1000
 store = FilesystemStore("main", FilesystemOptions(root=Path(sys.argv[1])))
 store.put(sys.argv[2], io.BytesIO(data), size=len(data), sha256=hashlib.sha256(data).digest(), media_type="image/png")

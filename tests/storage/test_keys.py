@@ -5,7 +5,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid4, uuid7
 
-from storage.keys import BUCKETS, SLOTS, KeyIndex
+from storage.staging.keys import BUCKETS, SLOTS, KeyIndex
 
 
 def test_what_was_remembered_is_recalled_by_every_process(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import core.failpoints
 from core.errors import Corrupt, NotFound, StoreUnavailable
-from storage.filesystem import FilesystemOptions, FilesystemStore
+from storage.filesystem.store import FilesystemOptions, FilesystemStore
 from storage.interface import Span
 from storage.local_copies import LocalCopies
 from storage.memory import MemoryOptions, MemoryStore

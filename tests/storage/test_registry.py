@@ -9,10 +9,10 @@ import pytest
 
 from core.errors import Misconfigured
 from core.settings import Settings, Staging
-from storage.filesystem import FilesystemStore
+from storage.filesystem.store import FilesystemStore
 from storage.memory import MemoryStore
 from storage.registry import BACKENDS, describe, open_stores
-from storage.s3 import S3Store
+from storage.s3.store import S3Store
 
 S3 = {"kind": "s3", "bucket": "pictures", "region": "eu-central-1"}
 

@@ -16,11 +16,10 @@ from botocore.exceptions import ReadTimeoutError
 from pydantic import SecretStr
 
 from core.errors import Corrupt, Forbidden, NotFound, StoreUnavailable
-from storage import s3_multipart
 from storage.interface import ObjectStore
-from storage.s3 import S3Store
-from storage.s3_multipart import MAX_PARTS, part_size
-from storage.s3_options import S3Options, make_client
+from storage.s3.multipart import MAX_PARTS, part_size
+from storage.s3.options import S3Options, make_client
+from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, ObjectStoreContract, fill, keys, read, sha256
 
 
@@ -189,7 +188,7 @@ def test_a_service_that_hangs_at_the_abort_does_not_hide_the_failure(
 
     client = s3._client
     hang = Event()
-    monkeypatch.setattr(s3_multipart, "ABORT_SECONDS", 0.2)
+    monkeypatch.setattr(multipart, "ABORT_SECONDS", 0.2)
     monkeypatch.setattr(client, "abort_multipart_upload", lambda **_: hang.wait(60))
     monkeypatch.setattr(client, "complete_multipart_upload", lambda **_: cut_off())
     began = time.monotonic()

@@ -12,10 +12,10 @@ from threading import Thread
 import pytest
 
 from core.errors import AlreadyExists, Forbidden, MillraceError, NotFound, StoreUnavailable
-from storage import s3_options
 from storage.interface import Span
-from storage.s3 import S3Store
-from storage.s3_options import S3Options
+from storage.s3 import options
+from storage.s3.options import S3Options
+from storage.s3.store import S3Store
 from tests.contracts.object_store import fill, keys, read, sha256
 
 DATE = "Sat, 21 Nov 2026 12:00:00 GMT"
@@ -101,7 +101,7 @@ def open_store(port: int) -> S3Store:
 
 @pytest.fixture
 def store(script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
-    monkeypatch.setattr(s3_options, "ATTEMPTS", 1)
+    monkeypatch.setattr(options, "ATTEMPTS", 1)
     made = open_store(script.server_port)
     yield made
     made.close()
@@ -200,8 +200,8 @@ def test_a_listing_that_is_refused(script: Script, store: S3Store) -> None:
 
 
 def test_a_service_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_options, "ATTEMPTS", 1)
-    monkeypatch.setattr(s3_options, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(options, "ATTEMPTS", 1)
+    monkeypatch.setattr(options, "READ_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

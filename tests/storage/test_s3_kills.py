@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import NotFound
-from storage.s3 import S3Store
+from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, read, sha256
 from tests.storage.test_s3 import bucket, shared  # fixtures are found by their names
 
@@ -20,7 +20,7 @@ __all__ = ["bucket", "shared"]
 
 WRITER = """
 import io, sys
-from storage.s3 import S3Store
+from storage.s3.store import S3Store
 from tests.contracts.object_store import sha256
 from tests.storage.test_s3 import options
 data = b"x" * int(sys.argv[4])

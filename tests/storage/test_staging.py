@@ -16,8 +16,8 @@ import pytest
 from core import failpoints
 from core.errors import AlreadyExists, StagingFull, Unavailable
 from core.model import Attempts, Durability, FailureReason
-from storage.claim import Claim
-from storage.staging import Staging
+from storage.staging.claim import Claim
+from storage.staging.staging import Staging
 from tests.storage.uploads import BODY, arm, manifest, names, new_id, settings, stage
 
 NOW = timedelta(0)

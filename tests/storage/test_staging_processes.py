@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured
-from storage import host
-from storage.staging import Staging
+from storage.staging import host
+from storage.staging.staging import Staging
 from tests.storage.uploads import BODY, arm, names, new_id, settings, stage
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from core.errors import StagingFull
-from storage import space
-from storage.staging import Staging
+from storage.staging import space
+from storage.staging.staging import Staging
 from tests.storage.uploads import names, new_id, settings, stage
 
 BLOCK = 4096

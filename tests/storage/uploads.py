@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 
 from core.model import Details, ImageFacts, Manifest
 from core.settings import Settings
-from storage.staging import Staging
+from storage.staging.staging import Staging
 
 BODY = bytes(range(256)) * 40
 

@@ -25,10 +25,10 @@ from uuid import UUID
 from core.errors import AlreadyExists
 from core.failpoints import failpoint
 from core.model import Manifest
-from storage.entry import TRAILER_BYTES, encode_tail
-from storage.folders import Directory, Folders
-from storage.space import translated
-from storage.view import view
+from storage.staging.entry import TRAILER_BYTES, encode_tail
+from storage.staging.folders import Directory, Folders
+from storage.staging.space import translated
+from storage.staging.view import view
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import MillraceError
 from core.failpoints import failpoint
 from core.settings import MIB
-from storage.s3_errors import translated
+from storage.s3.errors import translated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,7 +46,7 @@ class MultipartUpload:
         """Upload the blocks, each as a part, and create the object if the name is free.
 
         Raises:
-            PreconditionFailed, ConditionalConflict, NoSuchUpload: see storage/s3_errors.py.
+            PreconditionFailed, ConditionalConflict, NoSuchUpload: see storage/s3/errors.py.
         """
         with translated(self.name):
             created = self.client.create_multipart_upload(

@@ -21,9 +21,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from core.breaker import Breaker
 from core.errors import DatabaseUnavailable, MillraceError, Misconfigured
-from metadata import deadline
-from metadata.breaker import Breaker
+from database import deadline
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -25,9 +25,9 @@ from core.failpoints import failpoint
 from storage.interface import ObjectStore, Span, Stored
 from storage.object_keys import is_legal, require_legal
 from storage.reading import check_span, verified_blocks
-from storage.s3_errors import ConditionalConflict, NoSuchUpload, PreconditionFailed, translated
-from storage.s3_multipart import MultipartUpload, part_size
-from storage.s3_options import S3Options, make_client
+from storage.s3.errors import ConditionalConflict, NoSuchUpload, PreconditionFailed, translated
+from storage.s3.multipart import MultipartUpload, part_size
+from storage.s3.options import S3Options, make_client
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -25,8 +25,8 @@ from typing import Any
 
 from core.errors import Corrupt
 from core.model import Attempts, FailureReason, Manifest
-from storage import manifest as manifest_json
-from storage.manifest import compact
+from storage.staging import manifest as manifest_json
+from storage.staging.manifest import compact
 
 SLOT_BYTES = 1024
 SLOT_HEADER = struct.Struct("<QHI")  # sequence, length of the record, CRC of all that

@@ -1,8 +1,8 @@
 """Local staging: where an accepted upload lives until it is stored and recorded.
 
 What `Incoming.commit` returned for survives any crash of a process, and with `staging.sync = "full"` of the host. An
-entry is in exactly one of the folders of `storage/folders.py` and is worked on by one claim at a time; looking at it
-never locks. Nothing here talks to anything but the local disk.
+entry is in exactly one of the folders of `storage/staging/folders.py` and is worked on by one claim at a time; looking
+at it never locks. Nothing here talks to anything but the local disk.
 
 A file in accepted/ that is not a whole entry (a broken disk, a foreign hand) never stops the others: it is put into
 quarantine, where it shows with the reason `corrupt` and a manifest made of what the file's name and length say. Files
@@ -24,13 +24,13 @@ from uuid import UUID
 from core.errors import Corrupt, StagingFull, Unavailable
 from core.model import Attempts, Durability, Manifest, StagedEntry
 from core.settings import Settings
-from storage import host
-from storage.claim import Claim, claim, lock, release
-from storage.entry import read_manifest, read_trailer, write_attempts
-from storage.folders import DISCARDED, Directory, Folders, entry_names, is_entry_name, move, upload_ids
-from storage.incoming import Incoming
-from storage.look import FOREIGN, is_due, look_at
-from storage.space import Space, refusal, translated
+from storage.staging import host
+from storage.staging.claim import Claim, claim, lock, release
+from storage.staging.entry import read_manifest, read_trailer, write_attempts
+from storage.staging.folders import DISCARDED, Directory, Folders, entry_names, is_entry_name, move, upload_ids
+from storage.staging.incoming import Incoming
+from storage.staging.look import FOREIGN, is_due, look_at
+from storage.staging.space import Space, refusal, translated
 
 log = logging.getLogger(__name__)
 

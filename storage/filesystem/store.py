@@ -23,7 +23,7 @@ from typing import BinaryIO, Literal
 
 from core.errors import AlreadyExists, NotFound, StoreUnavailable
 from core.failpoints import failpoint
-from storage.fan_out import parts, walk
+from storage.filesystem.fan_out import parts, walk
 from storage.interface import ObjectStore, Span, Stored
 from storage.object_keys import require_legal
 from storage.options import Deployment, StoreOptions

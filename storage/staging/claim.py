@@ -23,10 +23,10 @@ from typing import BinaryIO, Self
 from core.errors import Corrupt
 from core.failpoints import failpoint
 from core.model import Attempts, FailureReason, Manifest
-from storage.entry import read_manifest, read_trailer, write_attempts
-from storage.folders import Folders, is_at, move
-from storage.space import translated
-from storage.view import view
+from storage.staging.entry import read_manifest, read_trailer, write_attempts
+from storage.staging.folders import Folders, is_at, move
+from storage.staging.space import translated
+from storage.staging.view import view
 
 log = logging.getLogger(__name__)
 

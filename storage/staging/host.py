@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from core.errors import Misconfigured
 from core.failpoints import failpoint
 from core.settings import Settings
-from storage.folders import Folders, sync_directory
+from storage.staging.folders import Folders, sync_directory
 
 NAME = ".host.json"
 

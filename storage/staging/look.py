@@ -17,8 +17,8 @@ from uuid import UUID
 
 from core.errors import Corrupt
 from core.model import Attempts, Details, FailureReason, ImageFacts, Manifest, StagedEntry
-from storage.entry import read_manifest, read_trailer
-from storage.space import refusal
+from storage.staging.entry import read_manifest, read_trailer
+from storage.staging.space import refusal
 
 FOREIGN = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM})
 """What a link, a folder, a socket or somebody else's file answers."""
