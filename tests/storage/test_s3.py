@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from core.errors import Corrupt, Forbidden, NotFound, StoreUnavailable
 from storage.interface import ObjectStore
+from storage.s3 import multipart
 from storage.s3.multipart import MAX_PARTS, part_size
 from storage.s3.options import S3Options, make_client
 from storage.s3.store import S3Store
