@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Literal
 
-State = Literal["closed", "open", "probing"]
+BreakerState = Literal["closed", "open", "probing"]
 
 
 class Breaker:
@@ -20,7 +20,7 @@ class Breaker:
         self._probe_ends = 0.0
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         with self._lock:
             if self._failures < self._allowed:
                 return "closed"

@@ -11,6 +11,7 @@
     ├── Superseded            a lease, fence or reservation is no longer ours: begin again from the truth
     ├── Unavailable           a dependency cannot answer now; the work waits and nothing is counted against it
     │   ├── DatabaseUnavailable · BrokerUnavailable · StoreUnavailable
+    │   │   └── StoreFull     no space or quota left in a store (below StoreUnavailable)
     │   ├── Forbidden         a store refuses our credentials: an operator can mend it, the upload is innocent
     │   ├── StagingFull       this host's staging is over its high-water mark
     │   ├── Busy              a bounded resource of this process is taken
@@ -133,6 +134,10 @@ class BrokerUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     code = "store-unavailable"
+
+
+class StoreFull(StoreUnavailable):
+    code = "store-full"
 
 
 class Forbidden(Unavailable):

@@ -52,6 +52,17 @@ def collect_garbage(services: Services) -> int:
     return deleted
 
 
+def sweep_stores(services: Services) -> int:
+    """What writers left in the stores that died in the middle of a put."""
+    swept = 0
+    for name, store in services.stores.items():
+        try:
+            swept += store.sweep_unfinished()
+        except Unavailable as error:
+            log.warning("a store was not swept", extra={"store": name, "reason": error.code})
+    return swept
+
+
 def mark_lost_hosts(services: Services) -> int:
     silent = timedelta(seconds=services.settings.work.host_lost_seconds)
     return services.metadata.uploads.mark_lost_hosts(silent)

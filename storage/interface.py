@@ -5,8 +5,9 @@ everything else (`..`, absolute, empty) with `ValueError` before it touches anyt
 one is a bug and not an input. Objects are immutable: no key is ever written twice with other bytes.
 
 Errors: `NotFound` (there is no such object), `Forbidden` (credentials or rights refused), `StoreUnavailable` (time-out,
-refused connection, 5xx, no space: try later), `Corrupt` (the bytes do not have the promised size or hash),
-`AlreadyExists` (the key holds other bytes), `InvalidRange`. No library's own exception leaves a backend.
+refused connection, 5xx: try later), `StoreFull` (no space or quota left: try later, and tell the operator), `Corrupt`
+(the bytes do not have the promised size or hash), `AlreadyExists` (the key holds other bytes), `InvalidRange`. No
+library's own exception leaves a backend.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
+
+from core.breaker import BreakerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,10 @@ class Stored:
 class ObjectStore(Protocol):
     name: str
     """The name under which settings know this store."""
+
+    @property
+    def breaker(self) -> BreakerState:
+        """`open`: the store did not answer lately, and calls fail at once. Always `closed` where nothing can hang."""
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         """Create the object from `body` (read from its present position), all or nothing.
@@ -66,5 +73,9 @@ class ObjectStore(Protocol):
 
     def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
         """A link that a client can use without credentials until `ttl` has passed. None: serve it yourself."""
+
+    def sweep_unfinished(self) -> int:
+        """Remove what writers left that died in the middle of a `put`, once it is old enough to be no living writer's,
+        and only what is this store's own. Returns how many were removed."""
 
     def close(self) -> None: ...

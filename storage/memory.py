@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import BinaryIO, Literal
 
+from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound
 from storage.interface import ObjectStore, Span, Stored
 from storage.object_keys import require_legal
@@ -39,6 +40,10 @@ class MemoryStore:
         self.name = name
         self._objects: dict[str, _Object] = {}
         self._lock = Lock()
+
+    @property
+    def breaker(self) -> BreakerState:
+        return "closed"
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         del media_type
@@ -85,6 +90,9 @@ class MemoryStore:
         del ttl, download_name
         require_legal(key)
         return None
+
+    def sweep_unfinished(self) -> int:
+        return 0
 
     def close(self) -> None:
         """Forgets everything, as the end of the process would."""

@@ -62,15 +62,19 @@ def temporary_file(folder: Path, subject: str) -> Iterator[TemporaryFile]:
         file.discard()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove every file that no living process holds. What cannot be removed stays, and keeps nobody from working."""
+def remove_leftovers(folder: Path) -> int:
+    """Remove every file that no living process holds. What cannot be removed stays, and keeps nobody from working.
+    Returns how many were removed."""
     directory = os.open(folder, DIRECTORY)
+    removed = 0
     try:
         for name in os.listdir(directory):
             with suppress(OSError):
                 _remove_unlocked(name, directory)
+                removed += 1
     finally:
         os.close(directory)
+    return removed
 
 
 def _remove_unlocked(name: str, directory: int) -> None:

@@ -77,6 +77,7 @@ def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
         "maintenance.mark_lost_hosts": every,
         "maintenance.give_up_reservations": every * 4,
         "maintenance.forget_old": every * 40,
+        "maintenance.sweep_stores": every * 240,
     }
     return {
         name: {"task": name, "schedule": period, "options": {"queue": MAINTENANCE, "expires": period}}

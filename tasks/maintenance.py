@@ -27,6 +27,11 @@ def collect_garbage() -> None:
     maintenance.collect_garbage(services())
 
 
+@app.task(name="maintenance.sweep_stores", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+def sweep_stores() -> None:
+    maintenance.sweep_stores(services())
+
+
 @app.task(name="maintenance.mark_lost_hosts", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def mark_lost_hosts() -> None:
     maintenance.mark_lost_hosts(services())

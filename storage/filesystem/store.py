@@ -21,6 +21,7 @@ from stat import S_ISREG
 from threading import Lock
 from typing import BinaryIO, Literal
 
+from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from storage.filesystem.fan_out import parts, walk
@@ -58,6 +59,10 @@ class FilesystemStore:
         self._preparing = Lock()
         self._synced: set[tuple[str, ...]] = set()
         """Directories whose own entry this process has synced. One that somebody else made may not be, yet."""
+
+    @property
+    def breaker(self) -> BreakerState:
+        return "closed"
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         del media_type
@@ -122,6 +127,11 @@ class FilesystemStore:
         del ttl, download_name
         require_legal(key)
         return None
+
+    def sweep_unfinished(self) -> int:
+        self._prepare()
+        with self._errors("sweep"):
+            return remove_leftovers(self._root / "tmp")
 
     def close(self) -> None:
         """Nothing is held between calls."""

@@ -41,6 +41,8 @@ class S3Options(StoreOptions):
     multipart_part_size: ByteSize = Field(default=ByteSize(16 * MIB), ge=5 * MIB, le=5 * 1024 * MIB)
     multipart_jobs: int = Field(default=4, ge=1, le=32)
     """Parts of one body that are on their way at once; each is held in memory."""
+    multipart_upload_timeout: float = Field(default=86_400, gt=0)
+    """Seconds after which an unfinished upload below `key_prefix` is nobody's and is aborted."""
 
     @field_validator("key_prefix")
     @classmethod

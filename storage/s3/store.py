@@ -20,6 +20,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
+from core.breaker import BreakerState
 from core.errors import AlreadyExists, Forbidden, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from storage.interface import ObjectStore, Span, Stored
@@ -50,6 +51,10 @@ class S3Store:
         self._prefix = options.key_prefix
         self._made: S3Client | None = None
         self._making = Lock()
+
+    @property
+    def breaker(self) -> BreakerState:
+        return "closed"
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         require_legal(key)
@@ -139,6 +144,21 @@ class S3Store:
             return self._client.generate_presigned_url(
                 "get_object", Params=wanted, ExpiresIn=max(1, int(min(ttl, LONGEST_URL).total_seconds()))
             )
+
+    def sweep_unfinished(self) -> int:
+        """Multipart uploads below our own prefix that began before `multipart_upload_timeout`."""
+        oldest = datetime.now(UTC) - timedelta(seconds=self._options.multipart_upload_timeout)
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        aborted = 0
+        with translated(f"{self.name}: sweep"):
+            for page in pages:
+                for upload in page.get("Uploads", ()):
+                    if upload["Initiated"] < oldest:
+                        self._client.abort_multipart_upload(
+                            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+                        aborted += 1
+        return aborted
 
     def close(self) -> None:
         with self._making:
