@@ -10,6 +10,8 @@ from redis.retry import Retry
 
 from core.errors import BrokerUnavailable
 
+WRITABLE_MS = 60_000
+
 
 class Broker:
     """Connects on first use, waits at most `seconds` for each answer, never retries: those who ask have other work."""
@@ -34,13 +36,16 @@ class Broker:
             raise BrokerUnavailable(f"Redis does not answer: {type(error).__name__}") from None
 
     def depth(self, queue: str) -> int:
-        """How many messages wait in a queue of Celery's.
+        """How many messages wait in a queue of Celery's, if they can be taken at all: to take one, Redis must write.
 
         Raises:
-            BrokerUnavailable: as `ping`.
+            BrokerUnavailable: as `ping`, or it takes no writes: full, a replica, its disk refuses.
         """
         try:
-            return int(self._redis.llen(self._prefix + queue))
+            asked = self._redis.pipeline(transaction=False)
+            asked.set(self._prefix + "writable", "1", px=WRITABLE_MS)
+            asked.llen(self._prefix + queue)
+            return int(asked.execute()[1])
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis does not answer: {type(error).__name__}") from None
 

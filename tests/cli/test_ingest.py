@@ -201,9 +201,11 @@ def test_finds_files_and_links_to_files_and_nothing_else(folder: Path) -> None:
 
 
 def spawn(url: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    measured = (
-        "import atexit, resource, sys; from cli.ingest import ingest;"
-        "atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)); ingest()"
+    measured = (  # getrusage would tell what the parent had, too: the peak survives exec there
+        "import atexit, pathlib, re, sys; from cli.ingest import ingest;"
+        "status = pathlib.Path('/proc/self/status');"
+        "peak = lambda: re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1];"
+        "atexit.register(lambda: print(peak(), file=sys.stderr)); ingest()"
     )
     command = [sys.executable, "-c", measured, *map(str, arguments), "--url", url, "--json"]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -25,6 +25,22 @@ def test_it_counts_what_waits_in_a_queue(redis_url: str) -> None:
     broker.close()
 
 
+def test_a_full_server_is_unavailable_for_those_who_send(tmp_path: Path, services_directory: Path) -> None:
+    server = Valkey(tmp_path / "data", services_directory / "full")
+    child = start(server, tmp_path / "valkey.log")
+    broker = Broker(SecretStr(server.url), key_prefix="", seconds=2)
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            client.lpush("q", "a")
+            client.config_set("maxmemory", 1)
+        with pytest.raises(BrokerUnavailable):
+            broker.depth("q")
+        broker.ping()
+    finally:
+        broker.close()
+        stop([child])
+
+
 def test_nobody_listening_is_unavailable() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

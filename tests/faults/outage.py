@@ -91,8 +91,9 @@ def assert_workers_consume(stack: Stack, seconds: float = 30) -> None:
 
     stack.until(stored_by_the_worker, seconds, "the ingest worker takes a message")
     stack.until(lambda: recorded(stack, waiting), seconds, "the canaries are stored")
-    entry = stack.ingest(waiting[-1].upload_id)["links"]["asset"]
-    wanted = f"{stack.url}{entry}/content?w=30"
+    canary = waiting[-1].upload_id  # recorded, and a moment later this host says so
+    stack.until(lambda: stack.ingest(canary)["links"]["asset"] is not None, seconds, "the canary has an address")
+    wanted = f"{stack.url}{stack.ingest(canary)['links']['asset']}/content?w=30"
     stack.until(lambda: httpx.get(wanted, timeout=15).status_code == 200, seconds, "the variants worker renders")
 
 

@@ -25,6 +25,8 @@ from tests.faults.outage import (
 from tests.faults.stack import Stack
 
 MARK = "a test was here"
+WINDOW = 8
+"""Messages that the sweep keeps in the queue of a host with two ingest processes."""
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +97,11 @@ def test_stopped(stack: Stack, server: redis.Redis, words: tuple[str, ...]) -> N
 
 
 def test_full(stack: Stack, server: redis.Redis) -> None:
-    """With messages in the queue: taking one needs memory, too."""
+    """With as many messages in the queue as the sweep sends: nothing more is published, and taking one needs memory."""
     deaths = died(stack)
     with stack.stopped("worker", "ingest@"):
-        told = upload_at_once(stack, "/redis/full", 5)
-        stack.until(lambda: server.llen(ingest_key(stack)) >= 3, 10, "messages wait")
+        told = upload_at_once(stack, "/redis/full", 12)
+        stack.until(lambda: server.llen(ingest_key(stack)) >= WINDOW, 20, "the sweep has filled its window")
         server.config_set("maxmemory", 1)
     try:
         with pytest.raises(redis.OutOfMemoryError):

@@ -18,7 +18,7 @@ from core.errors import Corrupt
 from core.model import Attempts, Details, FailureReason, ImageFacts, Manifest
 from storage.staging import manifest as manifest_json
 from storage.staging.entry import SLOT_BYTES, TRAILER_BYTES, encode_tail, read_manifest, read_trailer, write_attempts
-from tests.storage.uploads import BODY, manifest, new_id
+from tests.storage.staging.uploads import BODY, manifest, new_id
 
 unhurried = hypothesis_settings(deadline=None)  # a busy machine is no bug
 moments = st.datetimes(timezones=st.just(UTC))

@@ -1,4 +1,4 @@
-"""A process that tests of staging start, race and kill: `python -m tests.storage.staging_child PARENT HOME DEED [ID…]`.
+"""A process that tests of staging start, race and kill: `python -m tests.storage.staging.child PARENT HOME DEED [ID…]`.
 It dies with its parent."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uuid import UUID
 from core.model import FailureReason
 from core.parent_death import die_with_parent
 from storage.staging.staging import Staging
-from tests.storage.uploads import settings, stage
+from tests.storage.staging.uploads import settings, stage
 
 
 def accept(staging: Staging, upload_id: UUID) -> None:

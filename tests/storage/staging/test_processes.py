@@ -16,7 +16,7 @@ import pytest
 from core.errors import Misconfigured
 from storage.staging import host
 from storage.staging.staging import Staging
-from tests.storage.uploads import BODY, arm, names, new_id, settings, stage
+from tests.storage.staging.uploads import BODY, arm, names, new_id, settings, stage
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -26,7 +26,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     children: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.storage.staging_child", str(os.getpid()), str(tmp_path)]
+        command = [sys.executable, "-m", "tests.storage.staging.child", str(os.getpid()), str(tmp_path)]
         children.append(
             subprocess.Popen(
                 [*command, *map(str, arguments)],

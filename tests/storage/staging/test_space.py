@@ -13,7 +13,7 @@ import pytest
 from core.errors import StagingFull
 from storage.staging import space
 from storage.staging.staging import Staging
-from tests.storage.uploads import names, new_id, settings, stage
+from tests.storage.staging.uploads import names, new_id, settings, stage
 
 BLOCK = 4096
 

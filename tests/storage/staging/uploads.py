@@ -10,11 +10,13 @@ from uuid import UUID
 
 from uuid_utils import uuid7
 
-from core.model import Details, ImageFacts, Manifest
+from core.model import Details, FailureReason, ImageFacts, Manifest
 from core.settings import Settings
+from storage.staging.claim import Claim
 from storage.staging.staging import Staging
 
 BODY = bytes(range(256)) * 40
+BAD = FailureReason("bad-image", "it is not one")
 
 
 def settings(home: Path, **staging: Any) -> Settings:
@@ -47,6 +49,20 @@ def stage(staging: Staging, body: bytes = BODY, upload_id: UUID | None = None) -
         incoming.write(body)
         incoming.commit(manifest(upload_id, body))
     return upload_id
+
+
+def in_quarantine(staging: Staging, body: bytes = BODY) -> UUID:
+    upload_id = stage(staging, body)
+    with open_claim(staging, upload_id) as claim:
+        claim.start()
+        claim.quarantine(BAD)
+    return upload_id
+
+
+def open_claim(staging: Staging, upload_id: UUID) -> Claim:
+    claim = staging.claim(upload_id)
+    assert claim is not None
+    return claim
 
 
 def arm(directory: Path, name: str, action: str) -> None:

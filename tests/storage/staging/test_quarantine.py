@@ -1,0 +1,135 @@
+"""What is put aside, what is broken, and what is swept."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+
+from core.model import Attempts
+from storage.staging.staging import Staging
+from tests.storage.staging.uploads import (
+    BAD,
+    BODY,
+    in_quarantine,
+    manifest,
+    names,
+    new_id,
+    open_claim,
+    stage,
+)
+
+NOW = timedelta(0)
+
+
+def test_quarantine_shows_the_reason_and_goes_back_or_away(staging: Staging) -> None:
+    upload_id = in_quarantine(staging)
+    entry = staging.look(upload_id)
+    assert entry is not None
+    assert (entry.quarantined, entry.attempts.failure) == (True, BAD)
+    assert list(staging.quarantined()) == [entry]
+    assert staging.claim(upload_id) is None
+    assert list(staging.entries()) == []
+
+    assert staging.requeue(upload_id)
+    assert not staging.requeue(upload_id)
+    back = staging.look(upload_id)
+    assert back is not None
+    assert (back.quarantined, back.attempts) == (False, Attempts(failure=BAD))
+    with open_claim(staging, upload_id) as claim:
+        assert claim.body().read() == BODY
+        claim.quarantine(BAD)
+
+    assert staging.discard(upload_id)
+    assert not staging.discard(upload_id)
+    assert staging.look(upload_id) is None
+    assert staging.recently_done(upload_id) is None, "what was thrown away was never done"
+    assert staging.empty_trash(NOW) == 1
+
+
+def test_a_broken_entry_stops_nobody_and_shows_as_corrupt(staging: Staging, tmp_path: Path) -> None:
+    accepted = tmp_path / "staging" / "accepted"
+    cut, good, late = stage(staging), stage(staging), stage(staging)
+    os.truncate(accepted / str(cut), 100)
+    empty, foreign, link = new_id(), "README", new_id()
+    for name in (str(empty), foreign):
+        (accepted / name).touch()
+    (accepted / str(link)).symlink_to(accepted / str(good))
+    (accepted / str(new_id())).mkdir()
+
+    now = datetime.now(UTC)
+    assert staging.due(10, now) == [cut, good, late, empty]
+    assert staging.claim(cut) is None
+    seen = staging.look(empty)
+    assert seen is not None
+    assert (seen.quarantined, seen.manifest.id) == (True, empty)
+    assert staging.set_broken_aside() == 1
+    assert staging.due(10, now) == [good, late]
+    shown = list(staging.quarantined())
+    assert [entry.manifest.id for entry in shown] == [cut, empty]
+    assert [entry.manifest.size for entry in shown] == [100, 0]
+    assert {entry.attempts.failure.kind for entry in shown if entry.attempts.failure} == {"corrupt"}
+    assert not staging.requeue(cut)
+    assert staging.discard(cut)
+    assert (accepted / foreign).exists()
+
+
+def test_a_broken_entry_that_somebody_works_on_is_left_to_them(staging: Staging, tmp_path: Path) -> None:
+    upload_id = stage(staging)
+    with open_claim(staging, upload_id):
+        os.truncate(tmp_path / "staging" / "accepted" / str(upload_id), 100)
+        assert staging.set_broken_aside() == 0
+    assert staging.set_broken_aside() == 1
+
+
+def test_an_entry_under_another_entrys_name_is_broken(staging: Staging, tmp_path: Path) -> None:
+    accepted = tmp_path / "staging" / "accepted"
+    other = new_id()
+    (accepted / str(stage(staging))).rename(accepted / str(other))
+    assert staging.claim(other) is None
+    assert names(tmp_path, "quarantine") == [str(other)]
+
+
+# ── sweeping
+
+
+def test_due_is_oldest_first_and_leaves_out_what_waits(staging: Staging) -> None:
+    first, second, third, fourth = (stage(staging) for _ in range(4))
+    with open_claim(staging, second) as claim:
+        claim.start()
+        claim.refund(delay=timedelta(seconds=30), reason=BAD)
+    now = datetime.now(UTC)
+    assert staging.due(2, now) == [first, third]
+    assert staging.due(9, now, after=first) == [third, fourth]
+    assert staging.due(2, now + timedelta(minutes=1)) == [first, second]
+    assert staging.due(0, now) == []
+    assert staging.depth()[0] == 4
+    assert staging.depth()[1] > 4 * len(BODY)
+
+
+def test_a_backlog_costs_a_look_at_its_names_only(staging: Staging, tmp_path: Path) -> None:
+    whole = stage(staging)
+    accepted = tmp_path / "staging" / "accepted"
+    rest = [new_id() for _ in range(20_000)]
+    for upload_id in rest:
+        os.link(accepted / str(whole), accepted / str(upload_id))
+    began = monotonic()
+    assert staging.due(8, datetime.now(UTC)) == [whole, *rest[:7]]
+    assert monotonic() - began < 1
+
+
+def test_the_sweep_takes_only_uploads_that_nobody_holds(staging: Staging, tmp_path: Path) -> None:
+    left, young, held = new_id(), new_id(), new_id()
+    incoming = tmp_path / "staging" / "incoming"
+    (incoming / str(left)).write_bytes(b"half")
+    (incoming / str(young)).write_bytes(b"half")
+    with staging.begin(held, expected=None) as upload:
+        upload.write(BODY)
+        for name in (left, held):
+            os.utime(incoming / str(name), (0, 0))
+        assert staging.sweep_incoming(timedelta(hours=1)) == 1
+        assert names(tmp_path, "incoming") == sorted([str(young), str(held)])
+        assert staging.sweep_incoming(NOW) == 1
+        upload.commit(manifest(held))
+    assert names(tmp_path, "accepted") == [str(held)]
