@@ -12,6 +12,7 @@ from celery import Celery
 
 from core import settings
 from core.settings import Settings, require_url
+from tasks import redis_transport
 
 INTERACTIVE = "variants.interactive"
 EAGER = "variants.eager"
@@ -85,5 +86,6 @@ def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
     }
 
 
+redis_transport.install()
 app = Celery("millrace", include=["tasks.ingest", "tasks.derive", "tasks.maintenance"])
 app.add_defaults(lambda: configuration(settings.load()))
