@@ -53,6 +53,9 @@ class Backend:
     """False: of writers that race with different bytes for one key the last one may win. Millrace names objects by
     their bytes, so it never races like that."""
 
+    tells_age_of_unfinished: ClassVar[bool] = True
+    """False: the service behind the store gives uploads that are on their way a wrong age, so they are not swept."""
+
     @pytest.fixture
     def store(self) -> ObjectStore:
         raise NotImplementedError("the backend's test gives one")

@@ -29,15 +29,16 @@ class Upkeep(Backend):
 
     def test_a_sweep_leaves_what_lives(self, store: ObjectStore) -> None:
         """Objects, and a body that is on its way."""
-        size = 2 * self.part_size + 1
+        size, test = 2 * self.part_size + 1, self
 
         class Swept(Zeros):
             def read(self, count: int = -1) -> bytes:
-                if self.left < size // 2:
+                if self.left < size // 2 and test.tells_age_of_unfinished:
                     assert store.sweep_unfinished() == 0
                 return super().read(count)
 
         fill(store, "a", b"one")
         store.put("b", Swept(size), size=size, sha256=sha256(bytes(size)), media_type="image/png")  # type: ignore[arg-type]  # a raw stream is a body
+        assert store.sweep_unfinished() == 0
         assert read(store, "a") == b"one"
         assert store.head("b").size == size
