@@ -117,6 +117,38 @@ class Variants(Section):
     cache_bytes: ByteSize = ByteSize(2 * GIB)
 
 
+class Locks(Section):
+    """Locks save work and decide nothing, so each of these may be anything."""
+
+    kind: Literal["redis", "local", "none", "always", "never"] = "redis"
+    """redis: one holder in the whole fleet; without a `redis_url` the same as local. local: one in each process.
+    always, never: locks that lie, for tests; refused without `MILLRACE_FAILPOINTS`."""
+    ttl: float = Field(30, ge=1)
+    """Seconds after which the lock of a holder that died is free. One that lives renews it at every third of this."""
+    key_prefix: str = "lock:"
+    """In Redis, after the `key_prefix` of the installation."""
+    max_retries: int = Field(3, ge=0)
+    """How often whoever finds a lock taken tries again before leaving the work to its holder."""
+    retry_delay_ms: int = Field(100, ge=1)
+    """Before each of these tries, give or take half of it."""
+
+
+class Cache(Section):
+    """Of what a GET asks PostgreSQL."""
+
+    kind: Literal["local", "redis", "none"] = "local"
+    """local: one in each process. redis: one for the fleet; without a `redis_url` the same as local."""
+    ttl_seconds: float = Field(60, ge=0)
+    """For what cannot change while its asset lives: where a variant's bytes are, and an original's. 0: not cached."""
+    asset_ttl_seconds: float = Field(0, ge=0)
+    """For assets themselves. After a DELETE another process may answer from its cache for so long, and a path show its
+    last but one. 0: not cached, so that what is deleted is gone everywhere at once."""
+    max_entries: int = Field(10_000, ge=1)
+    """In each process, with `local`. The one used longest ago goes first."""
+    key_prefix: str = "cache:"
+    """In Redis, after the `key_prefix` of the installation."""
+
+
 class PathRule(Section):
     match: str
     """A path pattern: `*` is one segment, `**` any number. The first rule that matches decides."""
@@ -147,6 +179,8 @@ class Settings(BaseSettings):
     work: Work = Work()
     retention: Retention = Retention()
     variants: Variants = Variants()
+    locks: Locks = Locks()
+    cache: Cache = Cache()
     profiles: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(BUILT_IN_PROFILES))
     """`thumb` is there unless it is given anew: the default rule of `paths` names it."""
     paths: tuple[PathRule, ...] = (PathRule(match="/**", eager=("thumb",)),)
@@ -204,6 +238,8 @@ def load() -> Settings:
     if settings.default_store not in settings.store_options:
         known = ", ".join(settings.store_options)
         raise Misconfigured(f"default_store: no store is called {settings.default_store!r} (there is: {known})")
+    if settings.locks.kind in ("always", "never") and not os.environ.get("MILLRACE_FAILPOINTS"):
+        raise Misconfigured(f"locks.kind: {settings.locks.kind!r} is a lock that lies, for tests only")
     return settings
 
 
