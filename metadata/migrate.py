@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from core.errors import Misconfigured
 from database.deadline import deadline
-from database.transactions import make_engine, parse_url, translated
+from database.engine import make_engine, parse_url
+from database.errors import translated
 
 SCRIPTS = Path(__file__).parent.parent / "alembic"
 SECONDS = 600

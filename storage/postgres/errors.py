@@ -1,0 +1,52 @@
+"""What PostgreSQL says to a store, in the project's own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.errors import Corrupt, DatabaseUnavailable, Forbidden, StoreFull, StoreUnavailable
+from database.errors import message, sqlstate, translated
+
+_DISK_FULL = "53100"
+_INSUFFICIENT_PRIVILEGE = "42501"
+_UNIQUE_VIOLATION = "23505"
+_DATA_CORRUPTED = "XX001"
+_INTERNAL = "XX"
+_TABLES_MISSING = ("42P01", "42703", "3F000")
+"""Undefined table, undefined column, no such schema."""
+
+
+class KeyTaken(StoreUnavailable):
+    """Another object got the key first."""
+
+
+def meaning(error: SQLAlchemyError) -> Exception:
+    state = sqlstate(error) or ""
+    what = message(error)
+    if state == _DISK_FULL:
+        return StoreFull(f"the disk of PostgreSQL is full: {what}")
+    if state == _INSUFFICIENT_PRIVILEGE:
+        return Forbidden(f"the role lacks a right: {what}")
+    if state == _UNIQUE_VIOLATION:
+        return KeyTaken(what)
+    if state == _DATA_CORRUPTED:
+        return Corrupt(f"PostgreSQL found damaged data: {what}")
+    if state in _TABLES_MISSING:  # never `NotFound`: a dropped schema is not an empty store
+        return StoreUnavailable(f"the tables of this store are gone ({what})")
+    if state.startswith(_INTERNAL):
+        return StoreUnavailable(f"PostgreSQL cannot answer: {what}")
+    return translated(error)
+
+
+@contextmanager
+def named(subject: str) -> Iterator[None]:
+    """Say of which store or object it is. No connection free, or none made, is an outage of the store."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        raise StoreUnavailable(f"{subject}: {error.detail}", retry_after=error.retry_after) from None
+    except (StoreUnavailable, Forbidden, Corrupt) as error:
+        raise type(error)(f"{subject}: {error.detail}") from None
