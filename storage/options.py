@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from pydantic import SecretStr
 
 from core.settings import Section, Staging
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a store must fit: how uploads are staged, and whether this process is the only one."""
+    """What a store must fit: how uploads are staged, whether this process is the only one, where the metadata are."""
 
     staging: Staging
     single_process: bool
+    database_url: SecretStr | None = None
 
 
 class StoreOptions(Section):
     """Unknown keys are refused. Secrets are `SecretStr`, so that a dump masks them."""
+
+    one_owner: ClassVar[bool] = False
+    """One process at a time can write to such a store; others read it at most."""
 
     kind: str
 
@@ -24,3 +31,8 @@ class StoreOptions(Section):
         """Why these options must not be used in this deployment, `key: reason`; None: they may."""
         del deployment
         return None
+
+    def completed(self, deployment: Deployment) -> Self:
+        """These options with what the deployment gives where they leave it open."""
+        del deployment
+        return self

@@ -17,6 +17,8 @@ from storage.filesystem.store import FilesystemOptions, FilesystemStore
 from storage.interface import ObjectStore
 from storage.memory import MemoryOptions, MemoryStore
 from storage.options import Deployment, StoreOptions
+from storage.postgres.options import PostgresOptions
+from storage.postgres.store import PostgresStore
 from storage.s3.options import S3Options
 from storage.s3.store import S3Store
 
@@ -33,6 +35,7 @@ class Backend(Generic[Options]):
 BACKENDS: Final[Mapping[str, Backend[Any]]] = {
     "filesystem": Backend(FilesystemOptions, FilesystemStore),
     "memory": Backend(MemoryOptions, MemoryStore),
+    "postgres": Backend(PostgresOptions, PostgresStore),
     "s3": Backend(S3Options, S3Store),
 }
 
@@ -43,9 +46,9 @@ def open_stores(settings: Settings, *, single_process: bool = False) -> dict[str
     Raises:
         Misconfigured: one line for each fault, naming the key.
     """
-    deployment = Deployment(settings.staging, single_process)
+    deployment = Deployment(settings.staging, single_process, settings.database_url)
     checked = _checked(settings, deployment)
-    return {name: BACKENDS[options.kind].open(name, options) for name, options in checked.items()}
+    return {name: BACKENDS[options.kind].open(name, options.completed(deployment)) for name, options in checked.items()}
 
 
 def describe(settings: Settings) -> dict[str, dict[str, Any]]:
