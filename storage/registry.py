@@ -19,6 +19,8 @@ from storage.memory import MemoryOptions, MemoryStore
 from storage.options import Deployment, StoreOptions
 from storage.postgres.options import PostgresOptions
 from storage.postgres.store import PostgresStore
+from storage.rocksdb.options import RocksdbOptions
+from storage.rocksdb.store import RocksdbStore
 from storage.s3.options import S3Options
 from storage.s3.store import S3Store
 
@@ -30,25 +32,37 @@ class Backend(Generic[Options]):
     options: type[Options]
     open: Callable[[str, Options], ObjectStore]
     """Touches neither disk nor network: a store that is down must not keep a process from starting."""
+    own: Callable[[str, Options], ObjectStore] | None = None
+    """Where one process owns the store: how that one opens it, and `open` is for the others, which only read."""
 
 
 BACKENDS: Final[Mapping[str, Backend[Any]]] = {
     "filesystem": Backend(FilesystemOptions, FilesystemStore),
     "memory": Backend(MemoryOptions, MemoryStore),
     "postgres": Backend(PostgresOptions, PostgresStore),
+    "rocksdb": Backend(RocksdbOptions, RocksdbStore.beside_its_owner, RocksdbStore.owned),
     "s3": Backend(S3Options, S3Store),
 }
 
 
-def open_stores(settings: Settings, *, single_process: bool = False) -> dict[str, ObjectStore]:
-    """Every configured store by its name.
+def open_stores(settings: Settings, *, single_process: bool = False, owner: bool = False) -> dict[str, ObjectStore]:
+    """Every configured store by its name. `owner`: this process is the one that writes to stores with one owner.
 
     Raises:
         Misconfigured: one line for each fault, naming the key.
     """
     deployment = Deployment(settings.staging, single_process, settings.database_url)
     checked = _checked(settings, deployment)
-    return {name: BACKENDS[options.kind].open(name, options.completed(deployment)) for name, options in checked.items()}
+    owner = owner or single_process
+    return {
+        name: _opening(BACKENDS[options.kind], owner)(name, options.completed(deployment))
+        for name, options in checked.items()
+    }
+
+
+def with_one_owner(settings: Settings) -> list[str]:
+    """The stores that one process owns, by name."""
+    return [name for name, options in _checked(settings, None).items() if options.one_owner]
 
 
 def describe(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -59,6 +73,10 @@ def describe(settings: Settings) -> dict[str, dict[str, Any]]:
     """
     checked = _checked(settings, None)
     return {name: options.model_dump(mode="json") for name, options in checked.items()}
+
+
+def _opening(backend: Backend[Any], owner: bool) -> Callable[[str, Any], ObjectStore]:
+    return backend.own if owner and backend.own else backend.open
 
 
 def _checked(settings: Settings, deployment: Deployment | None) -> dict[str, StoreOptions]:

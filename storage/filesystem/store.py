@@ -25,9 +25,10 @@ from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from storage.filesystem.fan_out import parts, walk
+from storage.free_space import DiskOptions, FreeSpace
 from storage.interface import ObjectStore, Span, Stored
 from storage.object_keys import require_legal
-from storage.options import Deployment, StoreOptions
+from storage.options import Deployment
 from storage.os_errors import translated
 from storage.reading import BLOCK_BYTES, ObjectFile, stops_at, verified_blocks
 from storage.temporary_files import DIRECTORY, TemporaryFile, remove_leftovers, temporary_file
@@ -35,9 +36,8 @@ from storage.temporary_files import DIRECTORY, TemporaryFile, remove_leftovers, 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class FilesystemOptions(StoreOptions):
+class FilesystemOptions(DiskOptions):
     kind: Literal["filesystem"] = "filesystem"
-    root: Path
     sync_to_disk: bool = True
 
     def objection(self, deployment: Deployment) -> str | None:
@@ -55,6 +55,7 @@ class FilesystemStore:
         self.name = name
         self._root = options.root.absolute()
         self._sync = options.sync_to_disk
+        self._space = FreeSpace(name, self._root, options)
         self._ready = False
         self._preparing = Lock()
         self._synced: set[tuple[str, ...]] = set()
@@ -68,6 +69,7 @@ class FilesystemStore:
         del media_type
         require_legal(key)
         self._prepare()
+        self._space.require(size)
         with temporary_file(self._root / "tmp", f"{self.name}: {key}") as file:
             for block in verified_blocks(body, size=size, sha256=sha256):
                 with self._errors(key):

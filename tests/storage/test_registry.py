@@ -42,7 +42,13 @@ def test_every_kind_opens_by_its_name(tmp_path: Path) -> None:
 def test_without_stores_there_is_one_below_the_home(tmp_path: Path) -> None:
     given = Settings(home=tmp_path)
     assert set(open_stores(given)) == {"main"}
-    assert describe(given)["main"] == {"kind": "filesystem", "root": str(tmp_path / "store"), "sync_to_disk": True}
+    assert describe(given)["main"] == {
+        "kind": "filesystem",
+        "root": str(tmp_path / "store"),
+        "sync_to_disk": True,
+        "min_free_bytes": 128 << 20,
+        "high_water_percent": 100,
+    }
 
 
 def test_unknown_keys_are_refused_by_name(tmp_path: Path) -> None:
