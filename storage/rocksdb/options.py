@@ -26,7 +26,8 @@ class RocksdbOptions(DiskOptions):
     """The write-ahead log is synced before a put returns."""
     chunk_size: ByteSize = Field(default=ByteSize(256 * KIB), ge=4 * KIB, le=16 * MIB)
     """Bodies are cut into values of this size, and a range reads only its own. Kept with each object."""
-    compression: Literal["none", "snappy", "lz4", "lz4hc", "zstd", "zlib", "bz2"] = "none"
+    compression: Literal["none", "snappy", "lz4", "lz4hc", "zstd", "bz2"] = "none"
+    """The binding takes `zlib`, too, and then compresses nothing."""
     bloom_bits_per_key: int = Field(default=10, ge=0, le=64)
     """Of the filters that spare a look-up the files without its key; 0: no filters."""
     block_cache_size: ByteSize = Field(default=ByteSize(16 * MIB), ge=0)
