@@ -42,6 +42,11 @@ class Breaker:
             self._failures = 0
             self._probe_ends = 0.0
 
+    def abandoned(self) -> None:
+        """A call ended for a reason of ours and says nothing about the server: the next one may look."""
+        with self._lock:
+            self._probe_ends = 0.0
+
     def failed(self) -> None:
         with self._lock:
             self._failures += 1

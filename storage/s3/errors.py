@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,  # noqa: A004 - botocore's own name for it
     CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
     UnauthorizedSSOTokenError,
 )
+from botocore.parsers import ResponseParserError
 
-from core.errors import Forbidden, InvalidRange, MillraceError, NotFound, StoreUnavailable
+from core.errors import Forbidden, InvalidRange, MillraceError, NotFound, StoreFull, StoreUnavailable
 
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -22,6 +26,11 @@ _NO_CREDENTIALS = (
     PartialCredentialsError,
     UnauthorizedSSOTokenError,
 )
+_NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, ResponseParserError)
+
+
+class Outage(StoreUnavailable):
+    """No answer, a cut one, 5xx or a throttled request, after all attempts. Only this opens the circuit breaker."""
 
 
 class PreconditionFailed(StoreUnavailable):
@@ -36,14 +45,31 @@ class NoSuchUpload(StoreUnavailable):
     """The multipart upload is gone: aborted, or completed by a request whose answer was lost."""
 
 
+class Unsupported(StoreUnavailable):
+    """501: the service does not know the operation or one of its headers."""
+
+
+class Damaged(StoreUnavailable):
+    """The bytes were right here and are wrong there. Sending them again can help, so it is not `Corrupt`."""
+
+
+DAMAGED_CODES = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+"""How a service says that a body was damaged on its way."""
+
 _BY_CODE: dict[str, type[MillraceError]] = {
     "404": NotFound,  # an answer to HEAD has no body and so no code of its own
     "NoSuchKey": NotFound,
     "NotFound": NotFound,
+    "NoSuchBucket": StoreUnavailable,
     "NoSuchUpload": NoSuchUpload,
     "ExpiredToken": Forbidden,
     "InvalidToken": Forbidden,
     "TokenRefreshRequired": Forbidden,
+    "InvalidObjectState": StoreUnavailable,  # archived: 403, but the credentials are good
+    "QuotaExceeded": StoreFull,
+    "XMinioStorageFull": StoreFull,
+    "NotImplemented": Unsupported,
+    **dict.fromkeys(DAMAGED_CODES, Damaged),
 }
 _BY_STATUS: dict[int, type[MillraceError]] = {
     401: Forbidden,
@@ -51,6 +77,9 @@ _BY_STATUS: dict[int, type[MillraceError]] = {
     409: ConditionalConflict,
     412: PreconditionFailed,
     416: InvalidRange,
+    429: Outage,
+    501: Unsupported,
+    507: StoreFull,
 }
 
 
@@ -64,6 +93,8 @@ def translated(subject: str) -> Iterator[None]:
         raise _meaning(error, subject) from error
     except _NO_CREDENTIALS as error:
         raise Forbidden(f"{subject}: {error}") from error
+    except _NO_ANSWER as error:
+        raise Outage(f"{subject}: {error}") from error
     except BotoCoreError as error:
         raise StoreUnavailable(f"{subject}: {error}") from error
 
@@ -72,5 +103,5 @@ def _meaning(error: ClientError, subject: str) -> MillraceError:
     said = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = said.get("Code", "")
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, StoreUnavailable)
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or (Outage if status >= 500 else StoreUnavailable)
     return kind(f"{subject}: {status} {code} {said.get('Message', '')}".rstrip())

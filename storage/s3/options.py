@@ -1,31 +1,51 @@
-"""The settings of an S3 store, and the client that they make."""
+"""The settings of an S3 store, and what is known of the services that speak its protocol."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
-import boto3.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError
 from pydantic import AnyHttpUrl, ByteSize, Field, SecretStr, field_validator, model_validator
 
-from core.errors import Misconfigured
-from core.settings import MIB
+from core.settings import GIB, MIB
 from storage.options import StoreOptions
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+MIN_PART = 5 * MIB
+MAX_PART = 5 * GIB
+"""What S3 allows for a part; the last one may be smaller."""
+MAX_COPY = 5 * GIB
+"""What S3 copies in one request."""
 
-CONNECT_SECONDS = 5
-READ_SECONDS = 30
-"""Without a byte, in either direction."""
-ATTEMPTS = 3
-CONNECTIONS = 64
+Provider = Literal["aws", "r2", "b2", "spaces", "minio"]
+StorageClass = Literal[
+    "STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "REDUCED_REDUNDANCY"
+]
+"""Those whose objects can be read at once. From GLACIER and DEEP_ARCHIVE they would have to be restored first."""
+
+PRESETS: Final[Mapping[Any, Mapping[str, Any]]] = {
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    "aws": {"addressing_style": "virtual"},
+    # Region: https://developers.cloudflare.com/r2/api/s3/api/. Conditions on PutObject and CompleteMultipartUpload:
+    # …/r2/api/s3/conditional-operations/. Parts of one length: …/r2/objects/multipart-objects/.
+    "r2": {"region": "auto", "addressing_style": "path", "uniform_parts": True},
+    # 501 to If-None-Match (seen 2026): https://github.com/sathinduga/obsidian-s3-sync-and-backup/pull/84. 400 to
+    # x-amz-checksum-sha256: https://www.backblaze.com/docs/cloud-storage-s3-compatible-api
+    "b2": {"conditional_writes": "off", "checksum": "md5"},
+    # Conditions are documented for GET, HEAD and COPY only, checksums not at all:
+    # https://docs.digitalocean.com/products/spaces/reference/s3-compatibility/
+    "spaces": {"conditional_writes": "off", "checksum": "md5"},
+    # Conditions: https://github.com/minio/minio/issues/20346. By default it serves no bucket under a name of its own.
+    "minio": {"region": "us-east-1", "addressing_style": "path"},
+}
+"""What `provider` sets; a key that is given wins."""
 
 
 class S3Options(StoreOptions):
     kind: Literal["s3"] = "s3"
+    provider: Provider | None = None
+    """Sets what the service is known to need (`PRESETS`): aws, r2 (Cloudflare), b2 (Backblaze), spaces
+    (DigitalOcean), minio. All but aws need `endpoint_url`."""
     bucket: str = Field(min_length=3)
     region: str | None = None
     """Needed where there is no `endpoint_url`."""
@@ -36,13 +56,51 @@ class S3Options(StoreOptions):
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     key_prefix: str = ""
     """A folder for everything of this store; a `/` at its end is understood."""
-    multipart_threshold: ByteSize = Field(default=ByteSize(16 * MIB), ge=1, le=5 * 1024 * MIB)
+    storage_class: StorageClass | None = None
+    """Of every object this store writes. None: the bucket's default."""
+
+    multipart_threshold: ByteSize = Field(default=ByteSize(16 * MIB), ge=1, le=MAX_PART)
     """Bodies up to this size go in one request and are held in memory for it."""
-    multipart_part_size: ByteSize = Field(default=ByteSize(16 * MIB), ge=5 * MIB, le=5 * 1024 * MIB)
+    multipart_part_size: ByteSize = Field(default=ByteSize(50 * MIB), ge=MIN_PART, le=MAX_PART)
+    """Grows for bodies that would need more than 10,000 parts."""
+    uniform_parts: bool = False
+    """All parts but the last have the same size. Otherwise the body is spread evenly over as many parts."""
     multipart_jobs: int = Field(default=4, ge=1, le=32)
-    """Parts of one body that are on their way at once; each is held in memory."""
+    """Parts of one body that are on their way at once. Each is held in memory: part size times jobs, and no more."""
+    multipart_copy_threshold: ByteSize = Field(default=ByteSize(5 * 1000**3), ge=MIN_PART, le=MAX_COPY)
+    """Objects above this size are copied within the service in parts."""
+    multipart_copy_chunk_size: ByteSize = Field(default=ByteSize(100 * 1000**2), ge=MIN_PART, le=MAX_PART)
+    multipart_copy_jobs: int = Field(default=4, ge=1, le=32)
     multipart_upload_timeout: float = Field(default=86_400, gt=0)
     """Seconds after which an unfinished upload below `key_prefix` is nobody's and is aborted."""
+
+    max_attempts: int = Field(default=4, ge=1, le=20)
+    """Of one request. What is repeated (5xx, throttled, no answer, damaged on the way) waits longer each time, with
+    jitter."""
+    attempt_timeout: float = Field(default=30, gt=0)
+    """Seconds without a byte in either direction. A slow transfer that moves is never cut."""
+    operation_timeout: float = Field(default=90, gt=0)
+    """Seconds for a whole call with all its attempts, plus one for each MB of the body. Reading a body that has begun
+    to come is not limited. Keep it below `work.solo_seconds`, or a store that hangs looks like a hanging decoder."""
+    breaker_failures: int = Field(default=5, ge=1)
+    """So many requests without an answer in a row, and further ones fail at once …"""
+    breaker_seconds: float = Field(default=10, gt=0)
+    """… for this long. Then one is let through to look."""
+
+    checksum: Literal["sha256", "md5"] = "sha256"
+    """What a body carries so that the service can refuse a damaged one: `x-amz-checksum-sha256` or `Content-MD5`."""
+    verify: Literal["store", "readback"] = "store"
+    """store: the service's own checksum is believed, and an object is read back only where it tells none. readback:
+    every object is read back and hashed after it was written."""
+    conditional_writes: Literal["auto", "off"] = "auto"
+    """auto: `If-None-Match: *`, until the service says that it does not know that. off: look first, then write."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and (provider := given.get("provider")) in PRESETS:
+            return {**PRESETS[provider], **given}
+        return given
 
     @field_validator("key_prefix")
     @classmethod
@@ -59,38 +117,8 @@ class S3Options(StoreOptions):
     def _complete(self) -> S3Options:
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise ValueError("access_key_id and secret_access_key come together or not at all")
+        if self.endpoint_url is None and self.provider not in (None, "aws"):
+            raise ValueError(f"endpoint_url is needed for provider {self.provider}")
         if self.endpoint_url is None and not self.region:
             raise ValueError("region is needed where there is no endpoint_url")
         return self
-
-
-def make_client(name: str, options: S3Options) -> S3Client:
-    """A thread-safe client for this process; it connects to nothing yet.
-
-    Raises:
-        Misconfigured: botocore cannot work with these options.
-    """
-    secret = options.secret_access_key
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": options.addressing_style},
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=CONNECTIONS,
-        tcp_keepalive=True,
-        # Later defaults add checksums that other S3 services do not know; ours are sent explicitly.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    try:
-        return boto3.session.Session().client(
-            "s3",
-            region_name=options.region or "us-east-1",
-            endpoint_url=str(options.endpoint_url).rstrip("/") if options.endpoint_url else None,
-            aws_access_key_id=options.access_key_id,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            config=config,
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise Misconfigured(f"stores.{name}: {error}") from error

@@ -19,7 +19,8 @@ from core.errors import Corrupt, Forbidden, NotFound, StoreUnavailable
 from storage.interface import ObjectStore
 from storage.s3 import multipart
 from storage.s3.multipart import MAX_PARTS, part_size
-from storage.s3.options import S3Options, make_client
+from storage.s3.options import S3Options
+from storage.s3.service import make_client
 from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, ObjectStoreContract, fill, keys, read, sha256
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 
 import pytest
 
-from core.errors import AlreadyExists, Forbidden, MillraceError, NotFound, StoreUnavailable
+from core.errors import AlreadyExists, Forbidden, MillraceError, NotFound, StoreFull, StoreUnavailable
 from storage.interface import Span
-from storage.s3 import options
+from storage.s3.errors import Outage
 from storage.s3.options import S3Options
 from storage.s3.store import S3Store
 from tests.contracts.object_store import fill, keys, read, sha256
@@ -36,8 +38,12 @@ class Answer:
 
 
 def stored(data: bytes, digest: bytes | None) -> Answer:
-    headers = {"Last-Modified": DATE, "ETag": '"x"'} | ({"x-amz-meta-sha256": digest.hex()} if digest else {})
-    return Answer(200, headers=headers, promised=len(data))
+    headers = {"Last-Modified": DATE, "ETag": '"x"'} | vouching(data)
+    return Answer(200, headers=headers | ({"x-amz-meta-sha256": digest.hex()} if digest else {}), promised=len(data))
+
+
+def vouching(data: bytes) -> dict[str, str]:
+    return {"ETag": '"x"', "x-amz-checksum-sha256": base64.b64encode(sha256(data)).decode()}
 
 
 class Script(ThreadingHTTPServer):
@@ -84,7 +90,7 @@ def script() -> Iterator[Script]:
     server.server_close()
 
 
-def open_store(port: int) -> S3Store:
+def open_store(port: int, **more: Any) -> S3Store:
     return S3Store(
         "main",
         S3Options.model_validate(
@@ -94,14 +100,15 @@ def open_store(port: int) -> S3Store:
                 "addressing_style": "path",
                 "access_key_id": "test-key",
                 "secret_access_key": "test-secret",
+                "max_attempts": 1,
             }
+            | more
         ),
     )
 
 
 @pytest.fixture
-def store(script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
-    monkeypatch.setattr(options, "ATTEMPTS", 1)
+def store(script: Script) -> Iterator[S3Store]:
     made = open_store(script.server_port)
     yield made
     made.close()
@@ -117,8 +124,12 @@ def store(script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
         (400, "ExpiredToken", Forbidden),
         (404, "NoSuchKey", NotFound),
         (404, "NoSuchBucket", StoreUnavailable),
-        (503, "SlowDown", StoreUnavailable),
-        (500, "InternalError", StoreUnavailable),
+        (503, "SlowDown", Outage),
+        (429, "", Outage),
+        (500, "InternalError", Outage),
+        (507, "XMinioStorageFull", StoreFull),
+        (403, "QuotaExceeded", StoreFull),
+        (403, "InvalidObjectState", StoreUnavailable),
         (400, "AuthorizationHeaderMalformed", StoreUnavailable),
         (418, "", StoreUnavailable),
     ],
@@ -134,7 +145,7 @@ def test_what_an_answer_means(
 
 
 def test_a_put_is_conditional_and_a_conflict_is_tried_again(script: Script, store: S3Store) -> None:
-    script.answers += [Answer(409, "ConditionalRequestConflict"), Answer(200, headers={"ETag": '"x"'})]
+    script.answers += [Answer(409, "ConditionalRequestConflict"), Answer(200, headers=vouching(b"abc"))]
     assert fill(store, "a", b"abc").size == 3
     assert script.asked == [("PUT", "*"), ("PUT", "*")]
 
@@ -159,9 +170,7 @@ def test_a_taken_key_with_another_object(script: Script, store: S3Store, data: b
 
 
 def test_a_key_that_was_freed_meanwhile_is_tried_again(script: Script, store: S3Store) -> None:
-    there_is_a_bucket = Answer(200)
-    script.answers += [Answer(412, "PreconditionFailed"), Answer(404), there_is_a_bucket]
-    script.answers += [Answer(200, headers={"ETag": '"x"'})]
+    script.answers += [Answer(412, "PreconditionFailed"), Answer(404), Answer(200, headers=vouching(b"abc"))]
     assert fill(store, "a", b"abc").size == 3
 
 
@@ -199,13 +208,11 @@ def test_a_listing_that_is_refused(script: Script, store: S3Store) -> None:
         keys(store)
 
 
-def test_a_service_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "ATTEMPTS", 1)
-    monkeypatch.setattr(options, "READ_SECONDS", 0.2)
+def test_a_service_that_says_nothing() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        store = open_store(silent.getsockname()[1])
+        store = open_store(silent.getsockname()[1], attempt_timeout=0.2)
         with pytest.raises(StoreUnavailable):
             store.head("a")
         store.close()
