@@ -88,8 +88,10 @@ def build(
     *,
     pool_size: int = 4,
     database_seconds: float = 10,
+    owns_stores: bool = False,
 ) -> Services:
-    """Connects to nothing yet. `database_seconds` is how long a call waits for PostgreSQL.
+    """Connects to nothing yet. `database_seconds` is how long a call waits for PostgreSQL. `owns_stores`: this process
+    is the one that writes to stores with one owner.
 
     Raises:
         Misconfigured: a store, a profile or a path rule cannot work as written.
@@ -101,7 +103,7 @@ def build(
     return Services(
         settings=settings,
         metadata=Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds),
-        stores=open_stores(settings),
+        stores=open_stores(settings, owner=owns_stores),
         profiles=Profiles.parse(settings),
         hints=hints or NoHints(),
     )
