@@ -12,10 +12,12 @@ from core.errors import MillraceError, Misconfigured
 _COMMANDS = {
     "beat": ("cli.worker", "Run the clock of the fleet-wide sweeps."),
     "config": ("cli.config", "Print the effective settings, secrets masked."),
+    "doctor": ("cli.doctor", "Examine stores, PostgreSQL, Redis and staging."),
     "failures": ("cli.failures", "Show what failed; have it tried again or let go."),
     "ingest": ("cli.ingest", "Send folders of pictures, and wait until they are ready."),
     "migrate": ("cli.migrate", "Bring the database to this version's schema."),
     "staging": ("cli.staging", "Look after this host's staging directory."),
+    "storage": ("cli.storage", "Look after the object stores; measure them."),
     "sweep": ("cli.sweep", "Run this host's sweep."),
     "up": ("cli.up", "Run everything on this machine."),
     "worker": ("cli.worker", "Run one Celery worker."),

@@ -1,0 +1,118 @@
+"""`millrace storage`: what an operator does with the object stores."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import NoReturn
+
+import click
+from pydantic import ByteSize, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from core import settings
+from core.errors import Misconfigured
+from storage.bench import Bench, Measured
+from storage.interface import ObjectStore
+from storage.registry import open_stores
+
+_SIZES = "20KiB,5MiB"
+
+
+@click.group()
+def storage() -> None:
+    """The object stores."""
+
+
+def _parse_sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        return [int(TypeAdapter(ByteSize).validate_python(word.strip())) for word in value.split(",")]
+    except ValidationError:
+        raise click.BadParameter("sizes as in 20KiB,5MiB") from None
+
+
+@storage.command()
+@click.option("--store", "names", multiple=True, metavar="NAME", help="Only this one; may be given again.")
+@click.option("--sizes", default=_SIZES, show_default=True, callback=_parse_sizes, help="Of the bodies, by commas.")
+@click.option(
+    "--seconds", default=2.0, show_default=True, type=click.FloatRange(0, min_open=True), help="For each row."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def bench(names: tuple[str, ...], sizes: list[int], seconds: float, as_json: bool) -> None:
+    """Measure put, get, range, head and delete of each store, one caller at a time.
+
+    Whatever it writes it removes, also when it is interrupted.
+    """
+    measured = []
+    with _interruptible(), _progress() as progress:
+        for store in _chosen(names):
+            try:
+                for size in sizes:
+                    task = progress.add_task(f"{store.name}: bodies of {size:,} bytes")
+                    measured += _measure(store, size, seconds)
+                    progress.remove_task(task)
+            finally:
+                store.close()
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in measured]))
+    else:
+        _print(measured)
+
+
+def _chosen(names: tuple[str, ...]) -> list[ObjectStore]:
+    stores = open_stores(settings.load())
+    unknown = [name for name in names if name not in stores]
+    if unknown:
+        raise Misconfigured(f"no store is called {', '.join(unknown)} (there is: {', '.join(stores)})")
+    return [stores[name] for name in names or stores]
+
+
+def _measure(store: ObjectStore, size: int, seconds: float) -> list[Measured]:
+    run = Bench(store, seconds=seconds)
+    try:
+        return list(run.run(size))
+    finally:
+        run.clean_up()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """TERM ends it as Ctrl-C does: through every `finally`."""
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _print(measured: list[Measured]) -> None:
+    numbers = [Column(name, justify="right") for name in ("size", "rounds", "p50 ms", "p99 ms", "MB/s")]
+    table = Table("store", "operation", *numbers)
+    for one in measured:
+        rate = "" if one.mb_per_s is None else f"{one.mb_per_s:,.1f}"
+        table.add_row(
+            escape(one.store),
+            one.operation,
+            f"{one.size:,}",
+            f"{one.rounds:,}",
+            f"{one.p50_ms:,.2f}",
+            f"{one.p99_ms:,.2f}",
+            rate,
+        )
+    Console().print(table)
