@@ -17,33 +17,33 @@ from kombu.transport import redis
 log = logging.getLogger(__name__)
 
 
-class QoS(redis.QoS):  # type: ignore[misc]  # kombu has no types
+class QoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         try:
-            super().ack(delivery_tag)
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
         finally:
             self._quick_ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         try:
-            super().reject(delivery_tag, requeue=requeue)
+            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]  # kombu has no types
         finally:
             self._quick_ack(delivery_tag)
 
 
-class Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types
+class Channel(redis.Channel):
     QoS = QoS
 
     def _brpop_read(self, **options: Any) -> bool:
         try:
-            read: bool = super()._brpop_read(**options)
+            read: bool = super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has no types
         except (AttributeError, KeyError, TypeError, ValueError):
             log.exception("what was in the queue is no message: dropped")
             raise Empty from None
         return read
 
 
-class Transport(redis.Transport):  # type: ignore[misc]  # kombu has no types
+class Transport(redis.Transport):
     Channel = Channel
 
 
