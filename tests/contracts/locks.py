@@ -109,7 +109,7 @@ class LocksContract:
 
     def test_a_holder_that_lives_keeps_it(self, locks: LeasedLocks) -> None:
         with locks.acquire("a") as lease:
-            ends = time.monotonic() + 3 * TTL
+            ends = time.monotonic() + 2 * TTL
             while time.monotonic() < ends:
                 assert outcome(locks, "a") is Outcome.TAKEN
                 time.sleep(0.05)
@@ -202,12 +202,12 @@ class LocksContract:
     def test_a_silence_shorter_than_its_time_loses_nothing(
         self, table: LockTable, make: Callable[..., LeasedLocks], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        locks = make(ttl=2.4)
+        locks = make(ttl=1.5)
         with locks.acquire("a") as lease:
             with monkeypatch.context() as patch:
                 patch.setattr(table, "extend", away)
-                time.sleep(1.0)  # one renewal fails
-            time.sleep(2.0)  # past the first time to live
+                time.sleep(0.7)  # one renewal fails
+            time.sleep(1.0)  # past the first time to live
             assert outcome(locks, "a") is Outcome.TAKEN
             assert not lease.lost.is_set()
 

@@ -30,7 +30,9 @@ class TestLocalLocks(LocksContract):
 class TestFakeredisLocks(LocksContract):
     @pytest.fixture
     def table(self) -> LockTable:
-        return RedisLockTable(RedisLink(fakeredis.FakeRedis(), seconds=1), key_prefix="test:")
+        return RedisLockTable(
+            RedisLink(fakeredis.FakeRedis(server=fakeredis.FakeServer()), seconds=1), key_prefix="test:"
+        )
 
 
 class TestValkeyLocks(LocksContract):
@@ -109,7 +111,7 @@ def test_a_server_that_hangs_holds_nobody_up_for_long(server: OwnServer) -> None
 
 
 def test_a_server_that_was_restarted_is_used_again(server: OwnServer) -> None:
-    locks = locks_at(server.url, ttl=2)
+    locks = locks_at(server.url, ttl=1)
     lost = locks.acquire("a")
     server.kill()
     assert outcome(locks, "b") is Outcome.UNGUARDED
