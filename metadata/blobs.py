@@ -74,9 +74,13 @@ class Blobs:
                 break
         return collected
 
-    def garbage(self, limit: int) -> list[Garbage]:
-        """Objects to delete, oldest first. Nothing names them and nothing ever will."""
-        return self._database.read(collection.garbage_page, limit)
+    def garbage(self, limit: int, store: str | None = None) -> list[Garbage]:
+        """Objects to delete, of one store or of all, oldest first. Nothing names them and nothing ever will."""
+        return self._database.read(collection.garbage_page, limit, store)
+
+    def garbage_stores(self) -> list[str]:
+        """Those that have any."""
+        return self._database.read(collection.garbage_stores)
 
     def forget(self, ids: Sequence[int]) -> None:
         """Their objects are deleted."""

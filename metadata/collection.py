@@ -71,9 +71,14 @@ def give_up_pending(connection: Connection, older_than: timedelta, limit: int) -
     return len(found)
 
 
-def garbage_page(connection: Connection, limit: int) -> list[Garbage]:
-    query = select(garbage.c.id, garbage.c.store, garbage.c.key).order_by(garbage.c.id).limit(limit)
+def garbage_page(connection: Connection, limit: int, store: str | None) -> list[Garbage]:
+    chosen = true() if store is None else garbage.c.store == store
+    query = select(garbage.c.id, garbage.c.store, garbage.c.key).where(chosen).order_by(garbage.c.id).limit(limit)
     return [Garbage(row.id, row.store, row.key) for row in connection.execute(query)]
+
+
+def garbage_stores(connection: Connection) -> list[str]:
+    return list(connection.scalars(select(garbage.c.store).distinct().order_by(garbage.c.store)))
 
 
 def forget(connection: Connection, ids: Sequence[int]) -> None:

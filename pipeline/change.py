@@ -20,7 +20,10 @@ def delete(services: Services, path: AssetPath, entry: int, *, purge: bool) -> D
     """
     failpoint("delete.before")
     grace = timedelta(seconds=services.settings.work.gc_grace_seconds)
-    deleted = services.metadata.assets.delete(path, entry, grace=grace, purge=purge)
+    try:
+        deleted = services.metadata.assets.delete(path, entry, grace=grace, purge=purge)
+    finally:
+        services.lookups.forget_asset(path, entry)  # an error may mean that it is not known to be gone
     failpoint("delete.after")
     if deleted is None and not services.metadata.assets.was(path, entry):
         raise NotFound(f"there is no asset at {path.text}, entry {entry}")

@@ -1,6 +1,7 @@
 """What the whole fleet does once, from beat: expired leases, abandoned reservations, garbage, retention, lost hosts.
 
-Each may run twice at the same time, be stopped in the middle and wake up late.
+Each may run twice at the same time, be stopped in the middle and wake up late. What talks to a store takes turns, so
+that two workers do not do the same; nothing rests on that.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from coordination.locks import Lease
 from core.errors import Unavailable
 from core.failpoints import failpoint
 from pipeline.services import Services
@@ -15,6 +17,8 @@ from pipeline.services import Services
 log = logging.getLogger(__name__)
 
 BATCH = 500
+BATCHES = 20
+"""That one turn of gc deletes at most, so that a worker is soon free for others."""
 
 
 def wake_variants(services: Services, limit: int) -> int:
@@ -36,19 +40,33 @@ def collect_garbage(services: Services) -> int:
     services.metadata.blobs.collect(BATCH)
     failpoint("gc.after-collect")
     deleted = 0
-    by_store: dict[str, list[tuple[int, str]]] = {}
-    for item in services.metadata.blobs.garbage(BATCH):
-        by_store.setdefault(item.store, []).append((item.id, item.key))
-    for name, items in by_store.items():
-        try:
-            failpoint("gc.before-delete")
-            services.store(name).delete([key for _, key in items])
-        except Unavailable as error:
-            log.warning("garbage stays for now", extra={"store": name, "reason": error.code})
-            continue
+    for name in services.metadata.blobs.garbage_stores():
+        with services.turns.take(f"gc:{name}") as turn:
+            if turn is None:
+                continue
+            try:
+                deleted += _empty(services, name, turn)
+            except Unavailable as error:
+                log.warning("garbage stays for now", extra={"store": name, "reason": error.code})
+    return deleted
+
+
+def _empty(services: Services, name: str, turn: Lease) -> int:
+    """Delete the garbage of one store. What is to be deleted is read within the turn: before it, it would be what the
+    last one is deleting."""
+    store, blobs = services.store(name), services.metadata.blobs
+    deleted = 0
+    for _ in range(BATCHES):
+        items = blobs.garbage(BATCH, name)
+        if not items:
+            break
+        failpoint("gc.before-delete")
+        store.delete([item.key for item in items])
         failpoint("gc.after-delete")
-        services.metadata.blobs.forget([number for number, _ in items])
+        blobs.forget([item.id for item in items])
         deleted += len(items)
+        if len(items) < BATCH or turn.lost.is_set():
+            break
     return deleted
 
 
@@ -57,7 +75,8 @@ def sweep_stores(services: Services) -> int:
     swept = 0
     for name, store in services.stores.items():
         try:
-            swept += store.sweep_unfinished()
+            with services.turns.take(f"sweep:{name}") as turn:
+                swept += 0 if turn is None else store.sweep_unfinished()
         except Unavailable as error:
             log.warning("a store was not swept", extra={"store": name, "reason": error.code})
     return swept

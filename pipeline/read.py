@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from core.errors import MillraceError, NotFound, StoreUnavailable, Unavailable
-from core.model import Asset, BlobFacts, Variant, VariantState, WantedVariant
+from core.model import Asset, BlobFacts, Replica, Variant, VariantState, WantedVariant
 from imaging.recipe import Parameters, resolve
 from metadata.paths import AssetPath
 from pipeline.services import Services
@@ -42,8 +42,7 @@ def find(services: Services, path: AssetPath, entry: int | None) -> Asset:
     Raises:
         NotFound: there is none, or no longer.
     """
-    assets = services.metadata.assets
-    asset = assets.newest(path) if entry is None else assets.entry(path, entry)
+    asset = services.lookups.asset(path, entry)
     if asset is None:
         where = path.text if entry is None else f"{path.text}, entry {entry}"
         raise NotFound(f"there is no asset at {where}")
@@ -76,6 +75,9 @@ def blob(services: Services, waits: VariantWaits, wish: Wish, *, seconds: float)
     """
     if wish.want is None:
         return wish.asset.blob
+    known = services.lookups.variant(wish.asset.id, wish.want.recipe_hash)
+    if known is not None:
+        return known
     variants = services.metadata.variants
     variant = variants.find(wish.asset.id, wish.want.recipe_hash)
     if variant is None:
@@ -86,7 +88,9 @@ def blob(services: Services, waits: VariantWaits, wish: Wish, *, seconds: float)
         if seconds > 0:
             waits.wait(variant.id, seconds)
             variant = variants.find(wish.asset.id, wish.want.recipe_hash)
-    return _ready(variant)
+    ready = _ready(variant)
+    services.lookups.keep_variant(wish.asset.id, wish.want.recipe_hash, ready)
+    return ready
 
 
 def _ready(variant: Variant | None) -> BlobFacts:
@@ -106,12 +110,19 @@ def open_blob(services: Services, facts: BlobFacts, span: Span | None) -> tuple[
     Raises:
         StoreUnavailable: no store that holds them answers.
     """
-    problem: MillraceError | None = None
-    for replica in services.metadata.blobs.replicas(facts.sha256):
-        stack = ExitStack()
-        try:
-            return stack.enter_context(services.store(replica.store).open(replica.key, span)), stack
-        except (NotFound, Unavailable) as error:
-            problem = error
-    detail = problem.detail if problem else "no healthy replica is recorded"
-    raise StoreUnavailable(f"the bytes cannot be read now: {detail}")
+    lookups = services.lookups
+    tried: dict[Replica, MillraceError] = {}
+    for _ in range(2):  # what is known from the cache may have been replaced
+        for replica in lookups.replicas(facts.sha256):
+            if replica in tried:
+                continue
+            stack = ExitStack()
+            try:
+                return stack.enter_context(services.store(replica.store).open(replica.key, span)), stack
+            except (NotFound, Unavailable) as error:
+                tried[replica] = error
+        lookups.forget_replicas(facts.sha256)
+    problems = [error.detail for error in tried.values()]
+    raise StoreUnavailable(
+        f"the bytes cannot be read now: {problems[-1] if problems else 'no healthy replica is recorded'}"
+    )

@@ -8,9 +8,14 @@ from functools import cached_property
 from typing import Protocol
 from uuid import UUID
 
+from coordination.cache import Cache
+from coordination.locks import Locks
+from coordination.opening import open_cache, open_locks
+from coordination.turns import Turns
 from core.errors import Misconfigured, StoreUnavailable
 from core.settings import Settings
 from metadata.catalogue import Metadata
+from pipeline.lookups import Lookups
 from pipeline.wants import Profiles
 from storage.interface import ObjectStore
 from storage.local_copies import LocalCopies
@@ -46,6 +51,16 @@ class Services:
     stores: Mapping[str, ObjectStore]
     profiles: Profiles
     hints: Hints
+    locks: Locks
+    cache: Cache
+
+    @cached_property
+    def turns(self) -> Turns:
+        return Turns(self.locks)
+
+    @cached_property
+    def lookups(self) -> Lookups:
+        return Lookups(self.metadata, self.cache, self.settings.cache)
 
     @cached_property
     def staging(self) -> Staging:
@@ -77,6 +92,8 @@ class Services:
 
     def close(self) -> None:
         self.hints.close()
+        self.locks.close()
+        self.cache.close()
         for store in self.stores.values():
             store.close()
         self.metadata.close()
@@ -106,4 +123,6 @@ def build(
         stores=open_stores(settings, owner=owns_stores),
         profiles=Profiles.parse(settings),
         hints=hints or NoHints(),
+        locks=open_locks(settings),
+        cache=open_cache(settings),
     )
