@@ -65,7 +65,10 @@ def free_port() -> int:
 
 
 class Stack:
-    """Start with `with Stack(tmp_path) as stack:`; everything it started has ended when it is left."""
+    """Start with `with Stack(tmp_path) as stack:`; everything it started has ended when it is left.
+
+    The variable `STACK_SETTINGS` holds tables of TOML to add to the settings of every stack: so a soak runs all of
+    these tests under other ones."""
 
     def __init__(self, home: Path, *, settings: str = SETTINGS) -> None:
         self.home = home / "home"
@@ -73,7 +76,7 @@ class Stack:
         self.failpoints = home / "failpoints"
         self.failpoints.mkdir()
         config = home / "millrace.toml"
-        config.write_text(settings)
+        config.write_text(settings + os.environ.get("STACK_SETTINGS", ""))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.history = History()

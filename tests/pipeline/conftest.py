@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 
 from core import failpoints
+from core.settings import Locks
 from tests.pipeline.line import Line
 
 
 @pytest.fixture
-def line(tmp_path: Path, database_url: str) -> Iterator[Line]:
-    made = Line(tmp_path, database_url)
+def locks() -> str:
+    """The kind: see `under_every_lock`."""
+    return "local"
+
+
+@pytest.fixture
+def line(tmp_path: Path, database_url: str, locks: str) -> Iterator[Line]:
+    made = Line(tmp_path, database_url, locks=Locks.model_validate({"kind": locks, "retry_delay_ms": 1}))
     yield made
     made.close()
 

@@ -9,11 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
+from coordination.turns import PATIENCE
 from core.model import Asset, Details, Manifest, Variant
-from core.settings import PathRule, Settings, Work
+from core.settings import Locks, PathRule, Settings, Work
 from metadata.paths import AssetPath
 from pipeline import accept, derive, ingest, maintenance
 from pipeline.services import Services, build
+
+under_every_lock = pytest.mark.parametrize("locks", ["local", "always", "never"])
+"""For tests of `line` or `fleet`: with locks that work, that say yes to everybody, and no to everybody. Between them
+these tests lead through every use case, and each must come to the same whatever locks say."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def settings(home: Path, database_url: str, **changes: object) -> Settings:
 
 class Line:
     def __init__(self, home: Path, database_url: str, **changes: object) -> None:
-        self.settings = settings(home, database_url, **changes)
+        self.settings = settings(home, database_url, **{"locks": Locks(retry_delay_ms=1), **changes})
         self.services: Services = build(self.settings)
 
     def accept(self, path: str, data: bytes, *, key: str | None = None, details: Details | None = None) -> Manifest:
@@ -83,7 +90,9 @@ class Line:
             pass
 
     def collect(self) -> None:
-        for _ in range(3):  # an asset's variants follow their source, their blobs follow them
+        rounds = 3  # an asset's variants follow their source, their blobs follow them
+        refused = PATIENCE if self.settings.locks.kind == "never" else 0
+        for _ in range(rounds * (refused + 1)):
             maintenance.collect_garbage(self.services)
 
     def due(self) -> list[UUID]:

@@ -13,12 +13,13 @@ from metadata.paths import AssetPath
 from pipeline import change, ingests, maintenance
 from pipeline.ingest import Outcome
 from tests.pictures import encoded, photo
-from tests.pipeline.line import WORK, Line
+from tests.pipeline.line import WORK, Line, under_every_lock
 
 PICTURE = encoded(photo(), "JPEG")
 A, B = AssetPath.from_text("/a.jpg"), AssetPath.from_text("/b.jpg")
 
 
+@under_every_lock
 def test_a_deleted_asset_is_gone_at_once_and_its_bytes_after_the_grace(line: Line) -> None:
     asset = line.bring("/a.jpg", PICTURE)
     assert len(line.objects()) == 3
@@ -53,6 +54,7 @@ def test_nobody_waits_for_what_was_purged(line: Line) -> None:
     assert time.monotonic() - began < 20
 
 
+@under_every_lock
 def test_what_another_asset_holds_stays_and_purge_says_so(line: Line) -> None:
     line.bring("/a.jpg", PICTURE)
     other = line.bring("/b.jpg", PICTURE)
@@ -99,6 +101,7 @@ def test_a_collector_that_wakes_late_deletes_nothing_that_lives(
     assert len(line.objects()) == 3
 
 
+@under_every_lock
 def test_bytes_deleted_and_ingested_again_and_again_beside_a_collector_are_never_lost(line: Line) -> None:
     over = threading.Event()
 

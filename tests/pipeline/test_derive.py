@@ -12,24 +12,26 @@ from pathlib import Path
 import pytest
 
 from core.model import BlobFacts, FailureReason, VariantState
-from core.settings import Variants
+from core.settings import Locks, Variants
 from pipeline import derive, failures
 from pipeline.ingest import Outcome
 from pipeline.place import place
 from tests.pictures import encoded, photo
-from tests.pipeline.line import Line
+from tests.pipeline.line import Line, under_every_lock
 
 PICTURE = encoded(photo(), "JPEG")
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, database_url: str) -> Iterator[Line]:
+def fleet(tmp_path: Path, database_url: str, locks: str) -> Iterator[Line]:
     """Eager variants are left to the fleet, so that a test leases them itself."""
-    made = Line(tmp_path, database_url, variants=Variants(eager="fleet"))
+    chosen = Locks.model_validate({"kind": locks})
+    made = Line(tmp_path, database_url, variants=Variants(eager="fleet"), locks=chosen)
     yield made
     made.close()
 
 
+@under_every_lock
 def test_the_fleet_renders_what_ingest_left_to_it(fleet: Line) -> None:
     asset = fleet.bring("/a.jpg", PICTURE)
     assert {one.state for one in fleet.variants(asset).values()} == {VariantState.PENDING}
@@ -54,6 +56,7 @@ def test_a_broken_picture_fails_its_variants_visibly_and_keeps_the_original(line
     assert line.variants(asset) == {}
 
 
+@under_every_lock
 def test_one_source_is_rendered_by_one_of_many(fleet: Line) -> None:
     asset = fleet.bring("/a.jpg", PICTURE)
     with ThreadPoolExecutor(8) as pool:
@@ -62,6 +65,7 @@ def test_one_source_is_rendered_by_one_of_many(fleet: Line) -> None:
     assert {one.attempts for one in fleet.variants(asset).values()} == {1}
 
 
+@under_every_lock
 def test_a_holder_that_died_is_followed_by_another_after_its_lease(fleet: Line) -> None:
     asset = fleet.bring("/a.jpg", PICTURE)
     stale = fleet.services.metadata.variants.lease(asset.blob.sha256, timedelta(seconds=0.2))
@@ -137,6 +141,7 @@ def test_an_innocent_variant_survives_any_number_of_kills(fleet: Line, monkeypat
     assert {one.state for one in fleet.variants(asset).values()} == {VariantState.READY}
 
 
+@under_every_lock
 def test_a_replica_that_went_missing_is_put_again(line: Line) -> None:
     asset = line.bring("/a.jpg", PICTURE)
     [replica] = line.services.metadata.blobs.replicas(asset.blob.sha256)

@@ -17,12 +17,13 @@ from pipeline import change, ingest, maintenance
 from pipeline.ingest import Outcome
 from storage.staging.entry import encode_tail, read_manifest, read_trailer
 from tests.pictures import animated, encoded, photo
-from tests.pipeline.line import WORK, Line
+from tests.pipeline.line import WORK, Line, under_every_lock
 
 PICTURE = encoded(photo(), "JPEG")
 OTHER = encoded(photo(300, 200), "PNG")
 
 
+@under_every_lock
 def test_an_upload_becomes_an_asset_with_its_variants(line: Line) -> None:
     details = Details(alt="a slope", labels={"sku": "1"}, tags=("hill",))
     asset = line.bring("/catalog/slope.jpg", PICTURE, details=details)
@@ -155,6 +156,7 @@ def _forget_frames(line: Line, upload_id: object) -> None:
         os.pwrite(file.fileno(), tail, manifest.size)
 
 
+@under_every_lock
 def test_one_key_is_one_asset_even_after_it_was_deleted(line: Line) -> None:
     first = line.accept("/a.jpg", PICTURE, key="k")
     assert line.ingest(first.id) is Outcome.STORED
@@ -188,6 +190,7 @@ def test_one_key_on_two_hosts_is_one_asset_and_the_other_bytes_a_visible_conflic
         line.close()
 
 
+@under_every_lock
 def test_garbage_collection_between_put_and_record_makes_ingest_begin_again(
     line: Line, arm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from metadata.paths import AssetPath
 from pipeline import change, lookup_json, read
 from pipeline.waiting import VariantWaits
 from tests.pictures import encoded, photo
-from tests.pipeline.line import Line
+from tests.pipeline.line import Line, under_every_lock
 
 PICTURE = encoded(photo(), "JPEG")
 PATH = AssetPath.from_text("/a.jpg")
@@ -217,6 +217,21 @@ def test_a_stale_list_of_copies_is_followed_by_a_fresh_one(make: Callable[..., L
     other.services.default_store.delete([replica.key])
     other.bring("/b.jpg", PICTURE)
     assert get(line) == PICTURE
+
+
+@under_every_lock
+def test_a_reader_beside_all_of_it(line: Line) -> None:
+    line.bring("/a.jpg", PICTURE)
+    assert get(line) == PICTURE
+    assert get(line, profile="thumb") == get(line, entry=0, profile="thumb")
+    with pytest.raises(read.NotYet):
+        get(line, w="17")
+    line.derive(line.services.metadata.variants.due_sources(1)[0])
+    assert get(line, w="17")
+    change.delete(line.services, PATH, 0, purge=True)
+    line.collect()
+    assert not shows(line)
+    assert line.objects() == {}
 
 
 def test_json_keeps_everything(make: Callable[..., Line]) -> None:

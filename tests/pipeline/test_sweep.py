@@ -14,7 +14,7 @@ from core.errors import BrokerUnavailable
 from core.model import IngestState
 from pipeline.sweep import Sweep
 from tests.pictures import encoded, photo
-from tests.pipeline.line import WORK, Line
+from tests.pipeline.line import WORK, Line, under_every_lock
 
 PICTURE = encoded(photo(), "JPEG")
 
@@ -79,6 +79,7 @@ def test_entries_not_yet_recorded_are_announced(line: Line) -> None:
     assert told.state is IngestState.STAGED
 
 
+@under_every_lock
 def test_a_silent_host_shows_its_uploads_as_lost_until_it_returns(line: Line) -> None:
     manifest = line.accept("/a.jpg", PICTURE)
     sweep = Sweep(line.services, Recorder())
