@@ -1,0 +1,98 @@
+"""`millrace storage bench`: what it measures, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_doctor import ROOT, environment
+from tests.s3_server import s3_server
+
+OPERATIONS = ["put", "get", "range", "head", "delete"]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli", "storage", "bench", *arguments]
+
+
+def bench(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment(home, **variables), capture_output=True, text=True, timeout=120
+    )
+
+
+def objects(home: Path) -> list[Path]:
+    return [path for path in (home / "files").rglob("*") if path.is_file()]
+
+
+def stores(home: Path, **more: dict[str, Any]) -> dict[str, str]:
+    files = {"kind": "filesystem", "root": str(home / "files"), "sync_to_disk": True}
+    return {
+        f"MILLRACE_STORES__{name.upper()}": json.dumps(options) for name, options in ({"main": files} | more).items()
+    }
+
+
+def test_every_store_every_size_every_operation(tmp_path: Path) -> None:
+    with s3_server(tmp_path / "moto.log") as server:
+        server.make_bucket("bench")
+        cloud = {
+            "kind": "s3",
+            "bucket": "bench",
+            "endpoint_url": server.endpoint,
+            "access_key_id": "key",
+            "secret_access_key": "hush",
+        }
+        variables = stores(tmp_path, cloud=cloud)
+        done = bench(tmp_path, "--seconds", "0.1", "--sizes", "1KiB,200KiB", "--json", **variables)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(done.stdout)
+        assert [(row["store"], row["size"], row["operation"]) for row in rows] == [
+            (store, size, operation)
+            for store in ("main", "cloud")
+            for size in (1024, 204_800)
+            for operation in OPERATIONS
+        ]
+        assert all(row["rounds"] >= 1 and 0 < row["p50_ms"] <= row["p99_ms"] for row in rows)
+        assert all((row["mb_per_s"] is not None) == (row["operation"] in ("put", "get", "range")) for row in rows)
+        assert server.keys("bench") == []
+    assert objects(tmp_path) == []
+
+
+def test_one_store_as_a_table(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--store", "main", "--seconds", "0.05", "--sizes", "0,1KiB", **stores(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "p99 ms" in done.stdout
+    assert done.stdout.count("delete") == 2
+    unknown = bench(tmp_path, "--store", "cellar", **stores(tmp_path))
+    assert unknown.returncode == 2
+    assert unknown.stderr == "millrace: no store is called cellar (there is: main)\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_bench_removes_what_it_wrote(tmp_path: Path, number: signal.Signals) -> None:
+    running = subprocess.Popen(
+        command("--seconds", "60", "--sizes", "20KiB"),
+        cwd=ROOT,
+        env=environment(tmp_path, **stores(tmp_path)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(objects(tmp_path)) < 20 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(objects(tmp_path)) >= 20
+        os.kill(running.pid, number)
+        assert running.wait(30) != 0
+    finally:
+        running.kill()
+        running.wait()
+    assert objects(tmp_path) == []
