@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from threading import Barrier, Event
+from threading import Event
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from core.errors import Corrupt, Forbidden, NotFound, StoreUnavailable
 from storage.interface import ObjectStore
 from storage.s3 import multipart
-from storage.s3.multipart import MAX_PARTS, part_size
 from storage.s3.options import S3Options
 from storage.s3.service import make_client
 from storage.s3.store import S3Store
@@ -141,30 +140,6 @@ def test_nobody_listens() -> None:
     with pytest.raises(StoreUnavailable):
         store.head("a")
     store.close()
-
-
-@pytest.mark.parametrize("size", [0, 1, 5 * MIB * MAX_PARTS, 5 * MIB * MAX_PARTS + 1, 5 << 40])
-def test_parts_grow_so_that_they_are_never_too_many(size: int) -> None:
-    part = part_size(size, 5 * MIB)
-    assert part >= 5 * MIB
-    assert -(-size // part) <= MAX_PARTS
-    assert part == 5 * MIB or part - MIB < -(-size // MAX_PARTS)
-
-
-def test_parts_are_on_their_way_together(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both parts must be under way before either may end."""
-    together = Barrier(2, timeout=60)
-    client = s3._client
-    send = client.upload_part
-
-    def meet(**given: Any) -> Any:
-        together.wait()
-        return send(**given)
-
-    monkeypatch.setattr(client, "upload_part", meet)
-    data = bytes(10 * MIB)
-    fill(s3, "a", data)
-    assert s3.head("a").sha256 == sha256(data)
 
 
 def test_a_failing_part_aborts_the_upload(s3: S3Store, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,117 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import socket
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from core.errors import AlreadyExists, Forbidden, MillraceError, NotFound, StoreFull, StoreUnavailable
 from storage.interface import Span
 from storage.s3.errors import Outage
-from storage.s3.options import S3Options
 from storage.s3.store import S3Store
 from tests.contracts.object_store import fill, keys, read, sha256
+from tests.storage.s3_script import Answer, Script, open_store, script, stored, vouching
 
-DATE = "Sat, 21 Nov 2026 12:00:00 GMT"
-
-
-@dataclass
-class Answer:
-    status: int
-    code: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    promised: int | None = None
-    """Content-Length, where the body breaks off before it."""
-
-    @property
-    def content(self) -> bytes:
-        return f"<Error><Code>{self.code}</Code></Error>".encode() if self.code else self.body
-
-
-def stored(data: bytes, digest: bytes | None) -> Answer:
-    headers = {"Last-Modified": DATE, "ETag": '"x"'} | vouching(data)
-    return Answer(200, headers=headers | ({"x-amz-meta-sha256": digest.hex()} if digest else {}), promised=len(data))
-
-
-def vouching(data: bytes) -> dict[str, str]:
-    return {"ETag": '"x"', "x-amz-checksum-sha256": base64.b64encode(sha256(data)).decode()}
-
-
-class Script(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: deque[Answer] = deque()
-        self.asked: list[tuple[str, str]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Script
-    protocol_version = "HTTP/1.1"  # so that it answers `Expect: 100-continue`
-
-    def answer(self) -> None:
-        self.server.asked.append((self.command, self.headers.get("If-None-Match", "")))
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer = self.server.answers.popleft()
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.content) if answer.promised is None else answer.promised))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.content)
-        self.close_connection = True
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    server = Script()
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def open_store(port: int, **more: Any) -> S3Store:
-    return S3Store(
-        "main",
-        S3Options.model_validate(
-            {
-                "bucket": "pictures",
-                "endpoint_url": f"http://127.0.0.1:{port}",
-                "addressing_style": "path",
-                "access_key_id": "test-key",
-                "secret_access_key": "test-secret",
-                "max_attempts": 1,
-            }
-            | more
-        ),
-    )
+__all__ = ["script"]
 
 
 @pytest.fixture
 def store(script: Script) -> Iterator[S3Store]:
-    made = open_store(script.server_port)
+    made = script.open_store()
     yield made
     made.close()
-    assert not script.answers
 
 
 @pytest.mark.parametrize(
@@ -147,13 +56,27 @@ def test_what_an_answer_means(
 def test_a_put_is_conditional_and_a_conflict_is_tried_again(script: Script, store: S3Store) -> None:
     script.answers += [Answer(409, "ConditionalRequestConflict"), Answer(200, headers=vouching(b"abc"))]
     assert fill(store, "a", b"abc").size == 3
-    assert script.asked == [("PUT", "*"), ("PUT", "*")]
+    assert script.requests == [("PUT", "*"), ("PUT", "*")]
 
 
 def test_a_conflict_that_does_not_end(script: Script, store: S3Store) -> None:
     script.answers += [Answer(409, "ConditionalRequestConflict")] * 4
     with pytest.raises(StoreUnavailable):
         fill(store, "a", b"abc")
+
+
+def test_a_body_that_was_damaged_on_its_way_is_sent_again(script: Script) -> None:
+    script.answers += [Answer(400, "BadDigest"), Answer(200, headers=vouching(b"abc"))]
+    store = script.open_store(max_attempts=2)
+    assert fill(store, "a", b"abc").size == 3
+    assert [one.body for one in script.asked] == [b"abc", b"abc"]
+    store.close()
+
+
+def test_an_answer_that_breaks_off_is_no_answer(script: Script, store: S3Store) -> None:
+    script.answers.append(Answer(200, body=b"<ListBucketResult><Contents><Key>a"))
+    with pytest.raises(Outage):
+        keys(store)
 
 
 @pytest.mark.parametrize("digest", [sha256(b"abc"), None])
