@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coordination.broker import Broker
+from core.breaker import BreakerState
 from core.errors import BrokerUnavailable, MillraceError, NotFound
 from pipeline.services import Services
 from storage.interface import ObjectStore
@@ -28,8 +29,9 @@ class Finding:
 class Probe:
     """One dependency, and when it was last heard of."""
 
-    def __init__(self, ask: Callable[[], str]) -> None:
+    def __init__(self, ask: Callable[[], str], breaker: Callable[[], BreakerState] | None = None) -> None:
         self._ask = ask
+        self._breaker = breaker
         self._lock = threading.Lock()
         self._asking: threading.Event | None = None
         self._found = Finding(False, "not asked yet")
@@ -43,6 +45,12 @@ class Probe:
                 threading.Thread(target=self._run, args=(self._asking,), name="health", daemon=True).start()
 
     def finding(self, until: float) -> Finding:
+        found = self._wait(until)
+        if self._breaker is None:
+            return found
+        return Finding(found.ok, f"{found.detail}; circuit breaker: {self._breaker()}")
+
+    def _wait(self, until: float) -> Finding:
         asking = self._asking
         if asking is not None and not asking.wait(max(0.0, until - time.monotonic())):
             return Finding(False, f"no answer within {PATIENCE_SECONDS:g} s")
@@ -67,7 +75,7 @@ class Health:
             "staging": Probe(lambda: _staging(services)),
             "postgres": Probe(lambda: _postgres(services)),
             "redis": Probe(_redis(services)),
-            **{f"store:{name}": Probe(_store(store)) for name, store in services.stores.items()},
+            **{f"store:{name}": _store(store) for name, store in services.stores.items()},
         }
 
     def look(self) -> tuple[Mapping[str, Finding], Mapping[str, bool]]:
@@ -107,10 +115,10 @@ def _not_configured() -> str:
     raise BrokerUnavailable("redis_url is not set")
 
 
-def _store(store: ObjectStore) -> Callable[[], str]:
+def _store(store: ObjectStore) -> Probe:
     def ask() -> str:
         with contextlib.suppress(NotFound):
             store.head(PROBE_KEY)
         return "answers"
 
-    return ask
+    return Probe(ask, lambda: store.breaker)
