@@ -41,6 +41,7 @@ STATUSES: Mapping[str, int] = {
     "not-found": 404,
     "already-exists": 409,
     "superseded": 503,
+    "store-full": 507,
     "variant-pending": 202,
 }
 """By code, so that a failure row can be answered like the error it came from. `Unavailable` is 503, others are 500."""
@@ -49,6 +50,7 @@ TITLES: Mapping[str, str] = {
     "rejected": "The request was refused",
     "stalled-body": "The body came too slowly",
     "variant-pending": "The variant is being made",
+    "store-full": "There is no room in the store",
     "ask-staging-host": "Only the host that accepted the upload knows it so far",
     "internal": "Something went wrong here",
 }
@@ -63,7 +65,9 @@ def problem(
     *,
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
+    members: Mapping[str, object] | None = None,
 ) -> Reply:
+    """`members` are of this kind of problem (RFC 9457 §3.2)."""
     status = status or STATUSES.get(code, 500)
     document = {
         "type": f"urn:millrace:problem:{code}",
@@ -73,6 +77,7 @@ def problem(
         "instance": environ.get("RAW_URI", "").partition("?")[0],
         "code": code,
         "requestId": environ.get("millrace.request_id"),
+        **(members or {}),
     }
     return Reply(status, document, headers or {}, "application/problem+json")
 

@@ -11,6 +11,7 @@ from cli.address import Address
 from cli.own_process import Process, program
 from cli.processes import StopLadder
 from core.settings import Settings
+from storage.registry import with_one_owner
 from tasks import commands
 
 _PATIENCE: StopLadder = ((signal.SIGTERM, 9.0), (signal.SIGKILL, 1.0))
@@ -21,8 +22,7 @@ def processes(settings: Settings, address: Address, variables: Mapping[str, str]
     """Web comes first: it hears TERM first, and takes no more uploads while the others end."""
     web = [program("gunicorn"), "--config", "python:app.gunicorn_conf", "--bind", str(address), "app.wsgi:application"]
     background = {
-        "ingest": commands.worker("ingest", settings),
-        "variants": commands.worker("variants", settings),
+        **_workers(settings),
         "beat": commands.beat(),
         "sweep": [program("millrace"), "sweep"],
     }
@@ -30,6 +30,12 @@ def processes(settings: Settings, address: Address, variables: Mapping[str, str]
         Process("web", web, variables, _PATIENCE, probe=address.answers),
         *(Process(name, argv, variables, _PATIENCE) for name, argv in background.items()),
     ]
+
+
+def _workers(settings: Settings) -> dict[str, list[str]]:
+    if with_one_owner(settings):
+        return {"worker": commands.worker("all", settings, "threads")}
+    return {"ingest": commands.worker("ingest", settings), "variants": commands.worker("variants", settings)}
 
 
 def variables(home: Path, urls: Mapping[str, str], *, ephemeral: bool) -> dict[str, str]:

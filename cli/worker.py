@@ -13,10 +13,14 @@ from tasks import commands
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["ingest", "variants"]))
-def worker(kind: commands.Worker) -> None:
-    """Run this host's ingest worker, or a variants worker."""
-    _become(commands.worker(kind, settings.load()))
+@click.argument("kind", type=click.Choice(["ingest", "variants", "all"]))
+@click.option("--pool", type=click.Choice(["prefork", "threads"]), default="prefork", show_default=True)
+def worker(kind: commands.Worker, pool: commands.Pool) -> None:
+    """Run this host's ingest worker, a variants worker, or one for all.
+
+    A store that one process owns (rocksdb) needs `millrace worker all --pool threads`, once, and no other worker.
+    """
+    _become(commands.worker(kind, settings.load(), pool))
 
 
 @click.command()

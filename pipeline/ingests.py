@@ -11,7 +11,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from core.errors import AskStagingHost, MillraceError, NotFound, Unavailable
+from core.errors import AskStagingHost, MillraceError, NotFound, StoreFull, Unavailable
 from core.model import FailureReason, Ingest, IngestState, Manifest, StagedEntry
 from pipeline.services import Services
 
@@ -62,6 +62,7 @@ def wait(services: Services, upload_id: UUID, seconds: float) -> Ingest | None:
 
     Raises:
         IngestFailed: it went to quarantine meanwhile.
+        StoreFull: not yet, and the last attempt found no room in the store. The upload waits for some.
     """
     ends = time.monotonic() + seconds
     pause = FIRST_POLL_SECONDS
@@ -71,6 +72,7 @@ def wait(services: Services, upload_id: UUID, seconds: float) -> Ingest | None:
             return None if found.entry is None else found
         left = ends - time.monotonic()
         if left <= 0:
+            _require_room(services, upload_id)
             return None
         time.sleep(min(pause, left))
         pause = min(pause * 1.3, SLOWEST_POLL_SECONDS)
@@ -87,6 +89,13 @@ def _settled(services: Services, upload_id: UUID) -> Ingest | None:
     except Unavailable:
         return None
     return recorded if recorded is not None and recorded.stored_at is not None else None
+
+
+def _require_room(services: Services, upload_id: UUID) -> None:
+    staged = services.staging.look(upload_id)
+    failure = staged.attempts.failure if staged is not None and not staged.quarantined else None
+    if failure is not None and failure.kind == StoreFull.code:
+        raise StoreFull(failure.detail)
 
 
 def _recorded(services: Services, upload_id: UUID) -> Ingest | None:

@@ -2,37 +2,55 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from threading import Lock
 from types import FrameType
 from typing import Any
 from uuid import UUID
 
 from celery import Task
-from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_process_shutdown
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+)
 
 from core import logs, settings
+from core.errors import MillraceError, Misconfigured
 from core.parent_death import die_with_parent
 from pipeline.derive import scratch_root
 from pipeline.scratch import remove_leftovers
 from pipeline.services import Services, build
+from storage.registry import with_one_owner
+from tasks import commands
 from tasks.celery_app import app
 from tasks.hints import CeleryHints
+
+log = logging.getLogger(__name__)
 
 SHA256_BYTES = 32
 
 _services: Services | None = None
+_building = Lock()
 
 
 def services() -> Services:
-    """Built on first use: after the fork, because neither connections nor libvips survive one."""
+    """Built on first use: after the fork, because neither connections nor libvips survive one. Tasks in threads share
+    them."""
     global _services
-    if _services is None:
-        configured = settings.load()
-        _services = build(configured, CeleryHints(app), pool_size=5)
-        remove_leftovers(scratch_root(_services))  # of the process that this one may be the successor of
-    return _services
+    with _building:
+        if _services is None:
+            configured = settings.load()
+            _services = build(configured, CeleryHints(app), pool_size=5, owns_stores=True)
+            remove_leftovers(scratch_root(_services))  # of the process that this one may be the successor of
+        return _services
 
 
 class MillraceTask(Task):  # type: ignore[misc]  # celery has no types
@@ -60,9 +78,15 @@ def as_blob_hash(text: object) -> bytes | None:
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]  # celery has no types
-def _before_the_first_word(**_: object) -> None:
+def _before_the_first_word(options: Mapping[str, Any], **_: object) -> None:
     """Celery's warnings become records; what it says past all logging, on standard output, is no line of a JSON log."""
     _configure_logging()
+    try:
+        pool = str(options.get("pool_cls") or options.get("pool"))
+        commands.require_owner(settings.load(), pool, options.get("concurrency"))
+    except Misconfigured as error:
+        log.critical(error.detail)
+        sys.exit(2)  # any other exception would be swallowed with its signal
     sys.__stdout__ = None  # type: ignore[misc]  # documented as possible; celery looks before it writes
 
 
@@ -77,12 +101,30 @@ def _orderly_end(**_: object) -> None:
     once when its worker is gone, in the middle of a task too."""
     die_with_parent(os.getppid())
     signal.signal(signal.SIGTERM, _leave)
+    _take_over_stores()
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _with_threads(sender: Any, **_: object) -> None:
+    """Only a pool of threads does its work in the process that hears this."""
+    if "thread" in type(sender.pool).__module__:
+        _take_over_stores()
+
+
+def _take_over_stores() -> None:
+    """Open what this process owns before the first task, so that others find something to read."""
+    for name in with_one_owner(settings.load()):
+        try:
+            services().store(name).sweep_unfinished()
+        except MillraceError as error:
+            log.error("a store cannot be written to: %s", error.detail)  # noqa: TRY400 - the detail says it all
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
+@worker_shutdown.connect  # type: ignore[untyped-decorator]  # celery has no types
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _close(**_: object) -> None:
     if _services is not None:

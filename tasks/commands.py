@@ -6,11 +6,16 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from core.errors import Misconfigured
 from core.settings import Settings
+from storage.registry import with_one_owner
 from storage.staging.staging import Staging
 from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 
-Worker = Literal["ingest", "variants"]
+Worker = Literal["ingest", "variants", "all"]
+"""`all` does the work of both, in one process: with threads it can own a store that has one owner."""
+
+Pool = Literal["prefork", "threads"]
 
 
 def celery() -> list[str]:
@@ -19,15 +24,35 @@ def celery() -> list[str]:
     return [str(Path(sys.executable).parent / "celery"), "--quiet", "-A", "tasks.celery_app"]
 
 
-def worker(kind: Worker, settings: Settings) -> list[str]:
+def worker(kind: Worker, settings: Settings, pool: Pool = "prefork") -> list[str]:
+    """
+    Raises:
+        Misconfigured: several processes, and a store that only one can write to.
+    """
     work = settings.work
+    # Taken from in this order: what is left of a backlog must not keep the few short sweeps from running.
+    queues, size = [MAINTENANCE, INTERACTIVE, EAGER], work.variants_concurrency
     if kind == "ingest":
-        queues, processes = ingest_queue(Staging.open(settings).host_id), work.ingest_concurrency
-    else:
-        # Taken from in this order: what is left of a backlog must not keep the few short sweeps from running.
-        queues, processes = f"{MAINTENANCE},{INTERACTIVE},{EAGER}", work.variants_concurrency
-    name = ["-n", f"{kind}@%h", "-Q", queues, "-c", str(processes)]
-    return [*celery(), "worker", *name, "-P", "prefork", "-O", "fair", "--without-gossip", "--without-mingle"]
+        queues, size = [ingest_queue(Staging.open(settings).host_id)], work.ingest_concurrency
+    elif kind == "all":
+        queues[2:2] = [ingest_queue(Staging.open(settings).host_id)]
+        size += work.ingest_concurrency
+    require_owner(settings, pool, size)
+    name = ["-n", f"{kind}@%h", "-Q", ",".join(queues), "-c", str(size)]
+    return [*celery(), "worker", *name, "-P", pool, "-O", "fair", "--without-gossip", "--without-mingle"]
+
+
+def require_owner(settings: Settings, pool: str, size: int | None) -> None:
+    """
+    Raises:
+        Misconfigured: this worker would be several processes, and a store has one owner.
+    """
+    owned = with_one_owner(settings)
+    if owned and "prefork" in pool and size != 1:
+        raise Misconfigured(
+            f"stores.{owned[0]}: one process can write to such a store, and this worker would be several: run"
+            " `millrace worker all --pool threads` in place of the workers `ingest` and `variants`"
+        )
 
 
 def beat() -> list[str]:

@@ -8,11 +8,12 @@ from flask import Blueprint, Response, request
 
 from app.body import RequestBody
 from app.context import Context, context, parameters, raw_path_of
+from app.errors import problem
 from app.fields import details_of_query, digests, wait_seconds
 from app.offers import FormOffer, RawOffer, form_kind
 from app.reply import Reply
 from core import logs
-from core.errors import BadRequest, Busy
+from core.errors import BadRequest, Busy, StoreFull
 from core.model import Ingest
 from metadata.paths import AssetPath
 from pipeline import ingests
@@ -37,7 +38,10 @@ def upload(context: Context, environ: WSGIEnvironment) -> Reply:
         accepted = accept(context.services, offer, path, environ.get("HTTP_IDEMPOTENCY_KEY"))
     logs.note(upload_id=str(accepted.manifest.id), asset_id=str(accepted.manifest.asset_id))
     seconds = wait_seconds(environ.get("HTTP_PREFER"))
-    ingest = None if seconds is None else _wait(context, accepted, seconds)
+    try:
+        ingest = None if seconds is None else _wait(context, accepted, seconds)
+    except StoreFull as full:
+        return _kept(environ, accepted, path, full)
     if ingest is None:
         return _taken(accepted, path)
     return _stored(accepted, path, ingest, {"Preference-Applied": f"wait={seconds}"})
@@ -66,6 +70,14 @@ def _wait(context: Context, accepted: Accepted, seconds: int) -> Ingest | None:
 def _taken(accepted: Accepted, path: AssetPath) -> Reply:
     told = _told(accepted, path, "staged")
     return Reply(202, told, {"Location": told["links"]["self"]})
+
+
+def _kept(environ: WSGIEnvironment, accepted: Accepted, path: AssetPath, full: StoreFull) -> Reply:
+    """507 to a client that asked to wait: not stored, for a reason that is worth knowing, and not lost either."""
+    told = _told(accepted, path, "staged")
+    detail = f"the upload is accepted and kept; do not send it again. It is stored once there is room. ({full.detail})"
+    headers = {"Location": told["links"]["self"]}  # and no Retry-After, which would ask for the upload again
+    return problem(environ, full.code, detail, headers=headers, members={"upload": told})
 
 
 def _stored(accepted: Accepted, path: AssetPath, ingest: Ingest, headers: dict[str, str]) -> Reply:
