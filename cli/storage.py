@@ -66,7 +66,7 @@ def bench(names: tuple[str, ...], sizes: list[int], seconds: float, as_json: boo
 
 
 def _chosen(names: tuple[str, ...]) -> list[ObjectStore]:
-    stores = open_stores(settings.load())
+    stores = open_stores(settings.load(), owner=True)
     unknown = [name for name in names if name not in stores]
     if unknown:
         raise Misconfigured(f"no store is called {', '.join(unknown)} (there is: {', '.join(stores)})")

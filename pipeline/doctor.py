@@ -140,12 +140,15 @@ def _store(settings: Settings, name: str) -> Patient:
     """Opened by itself, so that a fault of one store leaves the others to be looked at."""
     only = settings.model_copy(update={"stores": {name: settings.store_options[name]}, "default_store": name})
     opened: list[tuple[ObjectStore, StoreProbe]] = []
+    kind = registry.BACKENDS.get(str(settings.store_options[name].get("kind")))
+    read_only = kind is not None and kind.options.one_owner
 
     def checks() -> Sequence[Check]:
         options = registry.describe(only)[name]
         store = registry.open_stores(only)[name]
         opened.append((store, StoreProbe(store, options)))
-        return opened[0][1].checks()
+        probe = opened[0][1]
+        return probe.checks_beside_its_owner() if read_only else probe.checks()
 
     def clean_up() -> Finding:
         return opened[0][1].clean_up()  # there is one: `last` is asked only where opening went well
@@ -154,7 +157,8 @@ def _store(settings: Settings, name: str) -> Patient:
         for store, _ in opened:
             store.close()
 
-    return Patient(f"store:{name}", checks, Check("delete", clean_up, seconds=CLEAN_UP_SECONDS), close)
+    last = None if read_only else Check("delete", clean_up, seconds=CLEAN_UP_SECONDS)
+    return Patient(f"store:{name}", checks, last, close)
 
 
 def _ask_all(patient: Patient, stop: threading.Event) -> Iterator[tuple[Finding, bool]]:

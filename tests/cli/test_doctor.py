@@ -30,6 +30,8 @@ from cli.processes import start, stop
 from core import settings
 from storage.filesystem.store import FilesystemOptions, FilesystemStore
 from storage.probes import PREFIX
+from storage.rocksdb.options import RocksdbOptions
+from storage.rocksdb.store import RocksdbStore
 from storage.staging.staging import Staging
 from tests.rclone_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, rclone_server
 from tests.s3_server import s3_server
@@ -275,6 +277,26 @@ def test_one_bad_store_leaves_the_others_to_be_looked_at(tmp_path: Path, service
     )
     assert said.problems() == ["store:tape: open"]
     assert said.finding("store:main", "delete")["grade"] == "ok"
+
+
+def test_a_store_with_one_owner_is_only_read(tmp_path: Path, services: Settings) -> None:
+    """The doctor must not take the place of the worker that owns it."""
+    options = {"kind": "rocksdb", "root": str(tmp_path / "owned")}
+    owner = RocksdbStore.owned("owned", RocksdbOptions.model_validate(options))
+    try:
+        owner.put("a", io.BytesIO(b"x"), size=1, sha256=hashlib.sha256(b"x").digest(), media_type="image/png")
+        said = doctor(
+            tmp_path,
+            "--json",
+            MILLRACE_STAGING__EPHEMERAL="true",
+            MILLRACE_STORES__MAIN=json.dumps(options),
+            **services,
+        )
+        assert said.problems() == []
+        assert said.finding("store:main", "read")["detail"] == "a is whole: 1 bytes"
+        assert owner.head("a").size == 1
+    finally:
+        owner.close()
 
 
 def test_without_urls_it_says_which_to_set(tmp_path: Path) -> None:

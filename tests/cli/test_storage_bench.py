@@ -67,10 +67,12 @@ def test_every_store_every_size_every_operation(tmp_path: Path) -> None:
 
 
 def test_one_store_as_a_table(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--store", "main", "--seconds", "0.05", "--sizes", "0,1KiB", **stores(tmp_path))
+    owned = {"kind": "rocksdb", "root": str(tmp_path / "owned")}
+    chosen = ("--store", "main", "--store", "owned", "--seconds", "0.05", "--sizes", "0,1KiB")
+    done = bench(tmp_path, *chosen, **stores(tmp_path, owned=owned))
     assert done.returncode == 0, done.stderr
     assert "p99 ms" in done.stdout
-    assert done.stdout.count("delete") == 2
+    assert done.stdout.count("delete") == 4
     unknown = bench(tmp_path, "--store", "cellar", **stores(tmp_path))
     assert unknown.returncode == 2
     assert unknown.stderr == "millrace: no store is called cellar (there is: main)\n"
