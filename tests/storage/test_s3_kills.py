@@ -51,5 +51,6 @@ def test_a_killed_put_leaves_all_or_nothing(
     else:
         with pytest.raises(NotFound):
             shared.head(key)
+    assert shared.sweep_unfinished() == (step == "s3.before-complete"), "what the killed writer left"
     shared.put(key, io.BytesIO(data), size=size, sha256=sha256(data), media_type="image/png")
     assert read(shared, key) == data
