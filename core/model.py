@@ -118,6 +118,8 @@ class Replica:
     blob: BlobFacts
     store: str
     generation: int
+    verified_at: datetime | None = field(default=None, compare=False)
+    """When its bytes were last known to be right."""
 
     @property
     def key(self) -> str:

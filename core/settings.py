@@ -155,6 +155,24 @@ class PathRule(Section):
     eager: tuple[str, ...] = ()
 
 
+class Placement(Section):
+    """Where bytes go; the first rule that fits decides."""
+
+    match: str = "/**"
+    """A path pattern, as in `paths`."""
+    kind: Literal["original", "variant"] | None = None
+    media_type: str = "*"
+    """A pattern such as `image/png` or `image/*`."""
+    min_bytes: ByteSize | None = None
+    max_bytes: ByteSize | None = None
+    """Both included."""
+    store: str
+    replicas: tuple[str, ...] = ()
+    """Further stores that shall hold the same bytes."""
+    replication: Literal["sync", "background"] = "sync"
+    """sync: an upload is stored when all of them have it; background: when `store` has it."""
+
+
 class Logging(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -184,6 +202,8 @@ class Settings(BaseSettings):
     profiles: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(BUILT_IN_PROFILES))
     """`thumb` is there unless it is given anew: the default rule of `paths` names it."""
     paths: tuple[PathRule, ...] = (PathRule(match="/**", eager=("thumb",)),)
+    placement: tuple[Placement, ...] = ()
+    """Which stores hold what. Without a rule that fits: `default_store`."""
     log: Logging = Logging()
     home: Path = Field(default=Path(".millrace"), exclude=True)
 

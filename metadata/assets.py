@@ -55,13 +55,15 @@ class Assets:
     def record(
         self,
         manifest: Manifest,
-        replica: Replica,
+        replicas: Sequence[Replica],
         wants: Sequence[WantedVariant],
         *,
+        later: Sequence[str] = (),
         attempts: int = 1,
         lease: timedelta | None = None,
     ) -> Recorded:
-        """The metadata transaction of an ingest; the object of `replica` is in its store. An asset id that is known,
+        """The metadata transaction of an ingest; the objects of `replicas` are in their stores, and the stores named by
+        `later` get theirs in the background. An asset id that is known,
         live or dead, makes it a replay that changes no asset. With `lease`, variants that are new are leased to the
         caller, and nobody else sees them due before it ends.
 
@@ -69,9 +71,9 @@ class Assets:
             Superseded: gc took the reservation; nothing was written.
         """
         try:
-            recorded = self._database.run(recording.record, manifest, replica, wants, attempts, lease)
+            recorded = self._database.run(recording.record, manifest, replicas, later, wants, attempts, lease)
         except Superseded:
-            self._database.run(blobs.abandon, [replica])
+            self._database.run(blobs.abandon, replicas)
             raise
         failpoint("record.after-commit", str(manifest.id))
         return recorded

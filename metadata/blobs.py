@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     column,
     exists,
     func,
@@ -33,8 +34,11 @@ from core.model import BlobFacts, Replica, Reservation
 from database.transactions import Database
 from metadata import collection, rows
 from metadata.arrays import Rows
-from metadata.collection import Garbage
+from metadata.collection import Garbage, Needed
 from metadata.schema import blob, garbage, generation_seq, replica
+
+RENEWED = timedelta(minutes=10)
+"""So long a replica that was found missing is left to whoever found it."""
 
 
 class Blobs:
@@ -50,7 +54,7 @@ class Blobs:
 
     def renew(self, lost: Replica) -> Reservation:
         """The object of `lost` is missing or wrong: take a new generation and leave the old key to gc. If somebody did
-        so already, this returns what there is now."""
+        so already, this returns what there is now. What was confirmed once is repaired if nobody confirms it again."""
         return self._database.run(_renew, lost)
 
     def replicas(self, sha256: bytes) -> list[Replica]:
@@ -62,12 +66,13 @@ class Blobs:
         """Reservations that nobody confirmed for so long become garbage; returns how many."""
         return self._database.run(collection.give_up_pending, older_than, limit)
 
-    def collect(self, limit: int) -> int:
+    def collect(self, limit: int, needed: Needed) -> int:
         """Turn due blobs that nothing refers to into garbage, in several transactions; returns how many. What they led
-        to (the outputs of their variants) goes in the same call."""
+        to (the outputs of their variants) goes in the same call. Of those that are referred to, the replicas go that
+        `needed` leaves out."""
         collected = 0
         while collected < limit:
-            looked, gone = self._database.run(collection.collect, limit - collected)
+            looked, gone = self._database.run(collection.collect, limit - collected, needed)
             failpoint("collect.after-commit")
             collected += gone
             if not looked:
@@ -98,7 +103,7 @@ _LOCKED = (
 _CONFIRM = (
     update(replica)
     .where(replica.c.blob == _LOCKED.c.blob, replica.c.store == _LOCKED.c.store)
-    .values(state="healthy", last_verified_at=func.now())
+    .values(state="healthy", last_verified_at=func.now(), next_check_at=None, failed_checks=0)
 )
 
 
@@ -165,7 +170,13 @@ def _renew(connection: Connection, lost: Replica) -> Reservation:
     renewed = connection.execute(
         update(replica)
         .where(replica.c.blob == facts.sha256, replica.c.store == lost.store, replica.c.generation == lost.generation)
-        .values(generation=generation_seq.next_value(), state="pending", reserved_at=func.now(), last_verified_at=None)
+        .values(
+            generation=generation_seq.next_value(),
+            state=case((replica.c.state == "pending", "pending"), else_="missing"),
+            reserved_at=func.now(),
+            last_verified_at=None,
+            next_check_at=func.now() + RENEWED,
+        )
         .returning(replica.c.generation)
     ).scalar()
     if renewed is None:

@@ -13,6 +13,7 @@ from database.transactions import Database
 from metadata.assets import Assets
 from metadata.blobs import Blobs
 from metadata.failures import Failures
+from metadata.repairs import Repairs
 from metadata.retention import Retention
 from metadata.uploads import Uploads
 from metadata.variants import Variants
@@ -22,6 +23,7 @@ from metadata.variants import Variants
 class Metadata:
     database: Database
     blobs: Blobs
+    repairs: Repairs
     assets: Assets
     variants: Variants
     uploads: Uploads
@@ -43,6 +45,7 @@ class Metadata:
         return cls(
             database,
             Blobs(database),
+            Repairs(database),
             Assets(database),
             Variants(database),
             Uploads(database),

@@ -8,14 +8,18 @@ their own, so that it sees everything committed before them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Text, and_, cast, delete, exists, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.failpoints import failpoint
+from core.model import BlobFacts
+from metadata import rows
 from metadata.schema import asset, asset_variant, blob, failure, garbage, replica, variant
 
 
@@ -26,7 +30,20 @@ class Garbage:
     key: str
 
 
-def collect(connection: Connection, limit: int) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An asset that holds a blob, as its original or as a variant that it shows."""
+
+    path: str
+    variant: bool
+
+
+Needed = Callable[[BlobFacts, frozenset[str], Iterator[Reference]], frozenset[str]]
+"""Of the stores that hold a blob, those whose replica one of the references has a reason to keep. Takes no more of the
+references than it needs."""
+
+
+def collect(connection: Connection, limit: int, needed: Needed) -> tuple[int, int]:
     """Returns how many due blobs were looked at, and how many of them are gone now."""
     due = _lock_due(connection, limit)
     if not due:
@@ -46,6 +63,7 @@ def collect(connection: Connection, limit: int) -> tuple[int, int]:
     )
     if referred:
         connection.execute(update(blob).where(blob.c.sha256.in_(referred)).values(gc_after=None))
+        _drop_surplus(connection, sorted(referred), needed)
     gone = [sha256 for sha256 in due if sha256 not in referred]
     if gone:
         _discard_replicas(connection, gone)
@@ -119,6 +137,42 @@ def _drop_unwanted_variants(connection: Connection, sources: Sequence[bytes]) ->
         connection.execute(
             update(blob).where(blob.c.sha256.in_(outputs), blob.c.gc_after.is_(None)).values(gc_after=func.now())
         )
+
+
+REFERENCES = 500
+
+
+def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed) -> None:
+    """Replicas that nobody's rule names, as long as one that stays is healthy."""
+    query = rows.replicas().where(replica.c.blob.in_(blobs)).order_by(replica.c.blob)
+    held: dict[bytes, list[Any]] = {}
+    for row in connection.execute(query):
+        held.setdefault(row.blob, []).append(row)
+    for sha256, replicas in held.items():
+        if len(replicas) < 2:
+            continue
+        facts = rows.to_replica(replicas[0]).blob
+        keep = needed(facts, frozenset(row.store for row in replicas), _references(connection, sha256))
+        if any(row.state == "healthy" and row.store in keep for row in replicas):
+            for row in replicas:
+                if row.store not in keep:
+                    _discard_replicas(connection, [sha256], row.store)
+
+
+def _references(connection: Connection, sha256: bytes) -> Iterator[Reference]:
+    originals = select(asset.c.id, asset.c.path_text).where(asset.c.blob == sha256)
+    shown = (
+        select(asset.c.id, asset.c.path_text)
+        .join_from(variant, asset_variant, asset_variant.c.variant_id == variant.c.id)
+        .join(asset, asset.c.id == asset_variant.c.asset_id)
+        .where(variant.c.blob == sha256)
+    )
+    for query, is_variant in ((originals, False), (shown, True)):
+        after = UUID(int=0)
+        while page := connection.execute(query.where(asset.c.id > after).order_by(asset.c.id).limit(REFERENCES)).all():
+            for row in page:
+                yield Reference(row.path_text, is_variant)
+            after = page[-1].id
 
 
 def _discard_replicas(connection: Connection, blobs: Sequence[bytes], store: str | None = None) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.sql import false as sql_false
 
 from core.failpoints import failpoint
 from core.model import Manifest, Recorded, Replica, WantedVariant
-from metadata import blobs, links
+from metadata import blobs, links, repairs
 from metadata.paths import AssetPath
 from metadata.schema import asset, failure, label, path_counter, tag, tombstone, upload
 
@@ -59,7 +59,8 @@ def find_known(connection: Connection, asset_id: UUID) -> Known | None:
 def record(
     connection: Connection,
     manifest: Manifest,
-    replica: Replica,
+    replicas: Sequence[Replica],
+    later: Sequence[str],
     wants: Sequence[WantedVariant],
     attempts: int,
     lease: timedelta | None,
@@ -71,7 +72,8 @@ def record(
         if not conflict:
             _settle_upload(connection, manifest, known.path, attempts)
         return Recorded(known.entry, replay=True, conflict=conflict)
-    blobs.confirm(connection, [replica])
+    blobs.confirm(connection, replicas)
+    repairs.want(connection, manifest.sha256, later)
     leased = links.link(connection, manifest.asset_id, manifest.sha256, wants, lease)
     _insert_details(connection, manifest)
     _settle_upload(connection, manifest, manifest.path, attempts)

@@ -102,7 +102,8 @@ def replicas() -> Select[Any]:
 
 
 def to_replica(row: AnyRow) -> Replica:
-    return Replica(BlobFacts(row.blob, row.size, row.media_type), row.store, row.generation)
+    facts = BlobFacts(row.blob, row.size, row.media_type)
+    return Replica(facts, row.store, row.generation, row.last_verified_at)
 
 
 def failures() -> Select[Any]:

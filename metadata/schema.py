@@ -91,8 +91,26 @@ replica = Table(
     Column("state", Text, nullable=False),
     Column("reserved_at", TIME, nullable=False, server_default=NOW),
     Column("last_verified_at", TIME),
-    CheckConstraint("state IN ('pending', 'healthy')", name="state"),
+    Column("next_check_at", TIME),  # when a missing or corrupt one is due for repair
+    Column("failed_checks", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint("state IN ('pending', 'healthy', 'missing', 'corrupt')", name="state"),
     Index("ix_replica_pending", "reserved_at", postgresql_where=text("state = 'pending'")),
+    Index("ix_replica_repair", "next_check_at", postgresql_where=text("state IN ('missing', 'corrupt')")),
+)
+
+verify_event = Table(
+    "verify_event",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("blob", LargeBinary, nullable=False),  # no foreign key: history outlives what it tells of
+    Column("store", Text, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("detail", Text),
+    Column("at", TIME, nullable=False, server_default=NOW),
+    CheckConstraint("result IN ('wanted', 'missing', 'corrupt', 'repaired', 'unrepaired')", name="result"),
+    Index("ix_verify_event_blob", "blob", "at"),
+    Index("ix_verify_event_at", "at"),
 )
 
 garbage = Table(

@@ -4,6 +4,7 @@ was taken over changes nothing, whenever it wakes. Time is PostgreSQL's."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -28,9 +29,22 @@ from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
 from database.transactions import Database
-from metadata import blobs, links, rows
+from metadata import blobs, links, repairs, rows
 from metadata.arrays import Rows
 from metadata.schema import asset, asset_variant, blob, failure, variant
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A variant whose bytes are in their stores; those named by `later` get them in the background."""
+
+    leased: LeasedVariant
+    replicas: Sequence[Replica]
+    later: Sequence[str] = ()
+
+    @property
+    def sha256(self) -> bytes:
+        return self.replicas[0].blob.sha256
 
 
 class Variants:
@@ -52,6 +66,10 @@ class Variants:
     def find(self, asset_id: UUID, recipe_hash: bytes) -> Variant | None:
         return self._database.read(_find, asset_id, recipe_hash)
 
+    def path_of(self, source: bytes) -> str:
+        """Of the asset accepted last that shows a variant of this blob; the root where none does any more."""
+        return self._database.read(_path_of, source)
+
     def states(self, ids: Collection[UUID]) -> Mapping[UUID, VariantState]:
         """Of those that exist."""
         query = select(variant.c.id, variant.c.state).where(variant.c.id.in_(ids))
@@ -72,7 +90,7 @@ class Variants:
         """Returns those that are still ours."""
         return self._database.run(_renew, leased, lease)
 
-    def finish(self, done: Sequence[tuple[LeasedVariant, Replica]]) -> int:
+    def finish(self, done: Sequence[Stored]) -> int:
         """The objects are there: all of these are ready, in one transaction. Returns how many were still ours; bytes of
         those that were not are due for gc.
 
@@ -82,7 +100,7 @@ class Variants:
         try:
             finished = self._database.run(_finish, done)
         except Superseded:
-            self._database.run(blobs.abandon, [replica for _, replica in done])
+            self._database.run(blobs.abandon, [replica for one in done for replica in one.replicas])
             raise
         failpoint("finish.after-commit")
         return finished
@@ -128,6 +146,11 @@ def _find(connection: Connection, asset_id: UUID, recipe_hash: bytes) -> Variant
     query = rows.variants().where(asset_variant.c.asset_id == asset_id, variant.c.recipe_hash == recipe_hash)
     row = connection.execute(query.order_by(asset_variant.c.profile.desc()).limit(1)).one_or_none()
     return None if row is None else rows.to_variant(row)
+
+
+def _path_of(connection: Connection, source: bytes) -> str:
+    newest = select(asset.c.path_text).where(asset.c.blob == source).order_by(asset.c.accepted_at.desc()).limit(1)
+    return connection.scalar(newest) or "/"
 
 
 def _want(connection: Connection, asset_id: UUID, source: bytes, want: WantedVariant) -> Variant:
@@ -202,11 +225,13 @@ _FINISH = (
 )
 
 
-def _finish(connection: Connection, done: Sequence[tuple[LeasedVariant, Replica]]) -> int:
-    blobs.confirm(connection, [replica for _, replica in done])
-    made = _MADE.parameters([(leased.id, leased.fence, replica.blob.sha256) for leased, replica in done])
+def _finish(connection: Connection, done: Sequence[Stored]) -> int:
+    blobs.confirm(connection, [replica for one in done for replica in one.replicas])
+    for one in done:
+        repairs.want(connection, one.sha256, one.later)
+    made = _MADE.parameters([(one.leased.id, one.leased.fence, one.sha256) for one in done])
     finished = set(connection.scalars(_FINISH, made))
-    stale = [replica.blob.sha256 for leased, replica in done if leased.id not in finished]
+    stale = [one.sha256 for one in done if one.leased.id not in finished]
     if stale:
         look = update(blob).where(blob.c.sha256.in_(stale), blob.c.gc_after.is_(None))
         connection.execute(look.values(gc_after=func.now()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -16,19 +16,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from core.errors import MillraceError, NotFound, StoreUnavailable, Superseded, Unavailable
+from core.errors import MillraceError, StoreUnavailable, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import BlobFacts, FailureReason, LeasedVariant, Replica, Reservation
 from imaging.recipe import Recipe
 from imaging.render import Rendered, render
-from pipeline import alone
+from metadata.variants import Stored
+from pipeline import alone, sources
 from pipeline.backoff import backoff
 from pipeline.place import place
+from pipeline.placement import Plan
 from pipeline.renewal import Renewal
 from pipeline.scratch import scratch
 from pipeline.services import Services
 from pipeline.watchdog import time_limit
-from storage.interface import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -118,16 +119,14 @@ def _render(
 
 
 def _finish(services: Services, outputs: Sequence[Output]) -> None:
-    store = services.default_store
-    grace = timedelta(seconds=services.settings.work.gc_grace_seconds)
+    plans = _plans(services, outputs)
     for _ in range(RESTARTS):
-        distinct = list({output.blob.sha256: output.blob for output in outputs}.values())
-        reserved = services.metadata.blobs.reserve(distinct, store.name, grace)
+        reserved = _reserve(services, outputs, plans)
         failpoint("derive.after-reserve", str(outputs[0].leased.id))
-        replicas = _put(services, store, reserved, outputs)
+        replicas = _put(services, reserved, outputs)
         failpoint("derive.after-put", str(outputs[0].leased.id))
         try:
-            done = [(output.leased, replicas[output.blob.sha256]) for output in outputs]
+            done = [Stored(one.leased, replicas[one.blob.sha256], plans[one.blob.sha256].later) for one in outputs]
             finished = services.metadata.variants.finish(done)
         except Superseded:
             continue
@@ -137,18 +136,37 @@ def _finish(services: Services, outputs: Sequence[Output]) -> None:
     raise StoreUnavailable("the reservation was lost to garbage collection several times in a row")
 
 
-def _put(
-    services: Services, store: ObjectStore, reserved: Sequence[Reservation], outputs: Sequence[Output]
-) -> dict[bytes, Replica]:
+def _plans(services: Services, outputs: Sequence[Output]) -> dict[bytes, Plan]:
+    placements = services.placements
+    path = services.metadata.variants.path_of(outputs[0].leased.source) if placements.rules else "/"
+    return {one.blob.sha256: placements.plan(path, one.blob, variant=True) for one in outputs}
+
+
+def _reserve(services: Services, outputs: Sequence[Output], plans: Mapping[bytes, Plan]) -> list[Reservation]:
+    """One transaction for each store, in one order everywhere."""
+    grace = timedelta(seconds=services.settings.work.gc_grace_seconds)
+    blobs = {one.blob.sha256: one.blob for one in outputs}
+    reserved: list[Reservation] = []
+    for store in sorted({name for plan in plans.values() for name in plan.now}):
+        here = [blob for sha256, blob in blobs.items() if store in plans[sha256].now]
+        reserved += services.metadata.blobs.reserve(here, store, grace)
+    return reserved
+
+
+def _put(services: Services, reserved: Sequence[Reservation], outputs: Sequence[Output]) -> dict[bytes, list[Replica]]:
     """Side by side: a put is mostly waiting, for a disk to sync or for a network."""
     paths = {output.blob.sha256: output.path for output in outputs}
 
     def put(reservation: Reservation) -> Replica:
-        with paths[reservation.replica.blob.sha256].open("rb") as file:
-            return place(services, store, reservation, file)
+        replica = reservation.replica
+        with paths[replica.blob.sha256].open("rb") as file:
+            return place(services, services.store(replica.store), reservation, file)
 
+    placed: dict[bytes, list[Replica]] = {}
     with ThreadPoolExecutor(PARALLEL_PUTS) as pool:
-        return {replica.blob.sha256: replica for replica in pool.map(put, reserved)}
+        for replica in pool.map(put, reserved):
+            placed.setdefault(replica.blob.sha256, []).append(replica)
+    return placed
 
 
 def scratch_root(services: Services) -> Path:
@@ -158,11 +176,7 @@ def scratch_root(services: Services) -> Path:
 def _source(services: Services, source: bytes, local: BinaryIO | None) -> AbstractContextManager[BinaryIO]:
     if local is not None:
         return nullcontext(local)
-    for replica in services.metadata.blobs.replicas(source):
-        if replica.store in services.stores:
-            blob = replica.blob
-            return services.copies.open(services.stores[replica.store], replica.key, size=blob.size, sha256=blob.sha256)
-    raise NotFound("no configured store holds the original")
+    return sources.local_file(services, source)
 
 
 def _work_alone(services: Services, leased: LeasedVariant) -> None:

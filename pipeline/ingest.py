@@ -140,16 +140,18 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
     work = services.settings.work
     inline = services.settings.variants.eager == "inline"
     lease = timedelta(seconds=work.lease_seconds) if inline and wants else None
+    plan = services.placements.plan(manifest.path, facts)
     for _ in range(RESTARTS):
-        store = services.default_store
-        grace = timedelta(seconds=work.gc_grace_seconds)
-        [reservation] = services.metadata.blobs.reserve([facts], store.name, grace)
-        failpoint("ingest.after-reserve", str(manifest.id))
-        replica = place(services, store, reservation, claim.body())
-        failpoint("ingest.after-put", str(manifest.id))
+        replicas = []
+        for name in plan.now:
+            store = services.store(name)
+            [reservation] = services.metadata.blobs.reserve([facts], name, timedelta(seconds=work.gc_grace_seconds))
+            failpoint("ingest.after-reserve", str(manifest.id))
+            replicas.append(place(services, store, reservation, claim.body()))
+            failpoint("ingest.after-put", str(manifest.id))
         try:
             recorded = services.metadata.assets.record(
-                manifest, replica, wants, attempts=claim.attempts.total, lease=lease
+                manifest, replicas, wants, later=plan.later, attempts=claim.attempts.total, lease=lease
             )
         except Superseded:
             continue

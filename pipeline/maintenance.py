@@ -37,7 +37,7 @@ def give_up_reservations(services: Services) -> int:
 def collect_garbage(services: Services) -> int:
     """Turn what nothing refers to into garbage, then delete the objects that garbage names. Nothing can ever name a key
     in `garbage` again, so a run that wakes up late deletes nothing that lives."""
-    services.metadata.blobs.collect(BATCH)
+    services.metadata.blobs.collect(BATCH, services.placements.needed)
     failpoint("gc.after-collect")
     deleted = 0
     for name in services.metadata.blobs.garbage_stores():

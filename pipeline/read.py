@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from core.errors import MillraceError, NotFound, StoreUnavailable, Unavailable
-from core.model import Asset, BlobFacts, Replica, Variant, VariantState, WantedVariant
+from core.errors import MillraceError, NotFound, Unavailable
+from core.model import Asset, BlobFacts, Variant, VariantState, WantedVariant
 from imaging.recipe import Parameters, resolve
 from metadata.paths import AssetPath
+from pipeline import sources
 from pipeline.services import Services
 from pipeline.waiting import VariantWaits
 from storage.interface import Span
@@ -110,19 +111,5 @@ def open_blob(services: Services, facts: BlobFacts, span: Span | None) -> tuple[
     Raises:
         StoreUnavailable: no store that holds them answers.
     """
-    lookups = services.lookups
-    tried: dict[Replica, MillraceError] = {}
-    for _ in range(2):  # what is known from the cache may have been replaced
-        for replica in lookups.replicas(facts.sha256):
-            if replica in tried:
-                continue
-            stack = ExitStack()
-            try:
-                return stack.enter_context(services.store(replica.store).open(replica.key, span)), stack
-            except (NotFound, Unavailable) as error:
-                tried[replica] = error
-        lookups.forget_replicas(facts.sha256)
-    problems = [error.detail for error in tried.values()]
-    raise StoreUnavailable(
-        f"the bytes cannot be read now: {problems[-1] if problems else 'no healthy replica is recorded'}"
-    )
+    stack = ExitStack()
+    return stack.enter_context(sources.stream(services, facts.sha256, span)), stack

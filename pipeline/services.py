@@ -16,10 +16,11 @@ from core.errors import Misconfigured, StoreUnavailable
 from core.settings import Settings
 from metadata.catalogue import Metadata
 from pipeline.lookups import Lookups
+from pipeline.placement import Placements
 from pipeline.wants import Profiles
 from storage.interface import ObjectStore
 from storage.local_copies import LocalCopies
-from storage.registry import open_stores
+from storage.registry import open_stores, options_of
 from storage.staging.keys import KeyIndex
 from storage.staging.staging import Staging
 
@@ -49,6 +50,7 @@ class Services:
     settings: Settings
     metadata: Metadata
     stores: Mapping[str, ObjectStore]
+    placements: Placements
     profiles: Profiles
     hints: Hints
     locks: Locks
@@ -121,6 +123,7 @@ def build(
         settings=settings,
         metadata=Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds),
         stores=open_stores(settings, owner=owns_stores),
+        placements=Placements.parse(settings, options_of(settings)),
         profiles=Profiles.parse(settings),
         hints=hints or NoHints(),
         locks=open_locks(settings),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.errors import BadRequest, Misconfigured
 from core.model import ImageFacts, WantedVariant
+from core.patterns import path_pattern
 from core.settings import Settings, Variants
 from imaging.recipe import Parameters, Recipe, resolve
 
@@ -37,7 +37,7 @@ class Profiles:
             for name in rule.eager:
                 if name not in named:
                     raise Misconfigured(f"paths: the rule for {rule.match!r} names no profile of ours: {name!r}")
-        return cls(named, [(_pattern(rule.match), rule.eager) for rule in settings.paths], settings.variants)
+        return cls(named, [(path_pattern(rule.match), rule.eager) for rule in settings.paths], settings.variants)
 
     def eager(self, path: str, image: ImageFacts) -> list[WantedVariant]:
         """The variants an asset at `path` gets without being asked; two profiles with one result are one variant."""
@@ -58,15 +58,3 @@ class Profiles:
     @staticmethod
     def want(recipe: Recipe, profile: str | None, *, eager: bool = False) -> WantedVariant:
         return WantedVariant(recipe.hash, recipe.canonical, profile, eager)
-
-
-def _pattern(match: str) -> re.Pattern[str]:
-    """`*` is one segment, or part of one; `**` any number of them, also none: `/catalog/**` is `/catalog` and all that
-    lies below it. Paths are normalised, and so are patterns."""
-    parts = []
-    for segment in unicodedata.normalize("NFC", match).strip("/").split("/"):
-        if segment == "**":
-            parts.append("(?:/[^/]+)*")
-        else:
-            parts.append("/" + "[^/]*".join(re.escape(piece) for piece in segment.split("*")))
-    return re.compile("".join(parts))

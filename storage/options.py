@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Literal, Self, get_args
 
 from pydantic import SecretStr
 
 from core.settings import Section, Staging
+
+Tier = Literal["hot", "warm", "cold"]
+TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
+"""In the order in which they are read."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,12 @@ class StoreOptions(Section):
     """One process at a time can write to such a store; others read it at most."""
 
     kind: str
+    tier: Tier = "warm"
+    """Of several stores that hold the same bytes, the hotter is read first."""
+    priority: int = 0
+    """Within a tier, the lower is read first."""
+    state: Literal["active", "draining", "read-only"] = "active"
+    """Stores that are not active keep what they hold and are read, and take nothing new."""
 
     def objection(self, deployment: Deployment) -> str | None:
         """Why these options must not be used in this deployment, `key: reason`; None: they may."""

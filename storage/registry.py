@@ -62,7 +62,16 @@ def open_stores(settings: Settings, *, single_process: bool = False, owner: bool
 
 def with_one_owner(settings: Settings) -> list[str]:
     """The stores that one process owns, by name."""
-    return [name for name, options in _checked(settings, None).items() if options.one_owner]
+    return [name for name, options in options_of(settings).items() if options.one_owner]
+
+
+def options_of(settings: Settings) -> dict[str, StoreOptions]:
+    """The options of every store by its name.
+
+    Raises:
+        Misconfigured: as `open_stores`, but for what depends on how this process is run.
+    """
+    return _checked(settings, None)
 
 
 def describe(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -71,8 +80,7 @@ def describe(settings: Settings) -> dict[str, dict[str, Any]]:
     Raises:
         Misconfigured: as `open_stores`, but for what depends on how this process is run.
     """
-    checked = _checked(settings, None)
-    return {name: options.model_dump(mode="json") for name, options in checked.items()}
+    return {name: options.model_dump(mode="json") for name, options in options_of(settings).items()}
 
 
 def _opening(backend: Backend[Any], owner: bool) -> Callable[[str, Any], ObjectStore]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.errors import BrokerUnavailable
-from pipeline import maintenance
+from pipeline import maintenance, repair
 from tasks.base import MillraceTask, services
 from tasks.celery_app import EAGER, app
 from tasks.hints import depth
@@ -25,6 +25,11 @@ def wake_variants() -> None:
 @app.task(name="maintenance.collect_garbage", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def collect_garbage() -> None:
     maintenance.collect_garbage(services())
+
+
+@app.task(name="maintenance.repair_replicas", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+def repair_replicas() -> None:
+    repair.repair(services())
 
 
 @app.task(name="maintenance.sweep_stores", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types

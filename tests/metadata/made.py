@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +23,9 @@ from core.model import (
 )
 from metadata.assets import Deleted
 from metadata.catalogue import Metadata
+from metadata.collection import Reference
 from metadata.paths import AssetPath
+from metadata.variants import Stored
 
 HOST = UUID(int=1)
 HOUR = timedelta(hours=1)
@@ -64,6 +66,11 @@ def staged(of: Manifest, reason: FailureReason | None = None) -> StagedEntry:
     return StagedEntry(of, Attempts(total=1, failure=reason), quarantined=reason is not None)
 
 
+def everything(blob: BlobFacts, held: frozenset[str], references: Iterator[Reference]) -> frozenset[str]:
+    """Every replica has a reason to stay."""
+    return held
+
+
 def path(text: str) -> AssetPath:
     return AssetPath.from_text(text)
 
@@ -79,10 +86,10 @@ class Ingester:
         return reservation.replica
 
     def ingest(self, made: Manifest, wants: Sequence[WantedVariant] = (), lease: timedelta | None = None) -> Recorded:
-        return self.metadata.assets.record(made, self.reserve(facts(made)), wants, lease=lease)
+        return self.metadata.assets.record(made, [self.reserve(facts(made))], wants, lease=lease)
 
     def finish(self, recorded: Recorded) -> int:
-        done = [(one, self.reserve(output(str(one.id)))) for one in recorded.leased]
+        done = [Stored(one, [self.reserve(output(str(one.id)))]) for one in recorded.leased]
         return self.metadata.variants.finish(done)
 
     def delete(self, at: str, entry: int = 0, *, purge: bool = False, grace: timedelta = HOUR) -> Deleted | None:

@@ -13,8 +13,9 @@ from sqlalchemy import Connection
 from core.errors import NotFound, Superseded
 from metadata import blobs, collection, links
 from metadata.catalogue import Metadata
+from metadata.variants import Stored
 from tests.metadata.conftest import Query
-from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, facts, manifest, output, path, want
+from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, everything, facts, manifest, output, path, want
 
 
 def test_equal_bytes_are_reserved_once_and_healthy_once_recorded(metadata: Metadata, ingester: Ingester) -> None:
@@ -23,7 +24,7 @@ def test_equal_bytes_are_reserved_once_and_healthy_once_recorded(metadata: Metad
     [second] = metadata.blobs.reserve([facts(other)], "main", HOUR)
     assert first == second
     assert not first.healthy
-    metadata.assets.record(one, first.replica, [])
+    metadata.assets.record(one, [first.replica], [])
     [third] = metadata.blobs.reserve([facts(other)], "main", HOUR)
     assert (third.replica, third.healthy) == (first.replica, True)
     [elsewhere] = metadata.blobs.reserve([facts(other)], "backup", HOUR)
@@ -56,12 +57,12 @@ def test_a_deleted_assets_bytes_go_with_those_of_its_variants(metadata: Metadata
     recorded = ingester.ingest(made, [want("thumb"), want("big")], LEASE)
     assert ingester.finish(recorded) == 2
     ingester.delete(made.path, grace=HOUR)
-    assert metadata.blobs.collect(10) == 0, "the grace time"
+    assert metadata.blobs.collect(10, everything) == 0, "the grace time"
     ingester.ingest(manifest("/b"))
     ingester.delete("/b", purge=True)
-    assert metadata.blobs.collect(10) == 1
+    assert metadata.blobs.collect(10, everything) == 1
     ingester.metadata.database.run(_due_now)
-    assert metadata.blobs.collect(10) == 3
+    assert metadata.blobs.collect(10, everything) == 3
     assert len(ingester.garbage()) == 4
     metadata.blobs.forget([one.id for one in metadata.blobs.garbage(10)])
     assert ingester.garbage() == []
@@ -78,7 +79,7 @@ def test_bytes_that_another_asset_holds_stay(metadata: Metadata, ingester: Inges
     ingester.finish(first)
     ingester.ingest(kept, [want("both")], LEASE)
     ingester.delete("/gone", purge=True)
-    assert metadata.blobs.collect(10) == 1, "the output of the variant that nobody asks for any more"
+    assert metadata.blobs.collect(10, everything) == 1, "the output of the variant that nobody asks for any more"
     assert [one.recipe for one in metadata.variants.of_asset(kept.asset_id)] == [{"name": "both"}]
     assert len(metadata.blobs.replicas(kept.sha256)) == 1
     assert query("SELECT count(*) FROM blob WHERE gc_after IS NOT NULL") == [(0,)]
@@ -88,13 +89,13 @@ def test_an_original_that_is_also_a_variant_stays_for_either(metadata: Metadata,
     source = manifest("/source")
     recorded = ingester.ingest(source, [want("thumb")], LEASE)
     thumb = manifest("/thumb", b"rendered")
-    metadata.variants.finish([(recorded.leased[0], ingester.reserve(facts(thumb)))])
+    metadata.variants.finish([Stored(recorded.leased[0], [ingester.reserve(facts(thumb))])])
     ingester.ingest(thumb)
     ingester.delete("/thumb", purge=True)
-    assert metadata.blobs.collect(10) == 0
+    assert metadata.blobs.collect(10, everything) == 0
     assert len(metadata.blobs.replicas(thumb.sha256)) == 1
     ingester.delete("/source", purge=True)
-    assert metadata.blobs.collect(10) == 2
+    assert metadata.blobs.collect(10, everything) == 2
 
 
 def test_a_reservation_spares_a_blob_that_is_due(metadata: Metadata, ingester: Ingester) -> None:
@@ -102,8 +103,8 @@ def test_a_reservation_spares_a_blob_that_is_due(metadata: Metadata, ingester: I
     ingester.delete("/a", purge=True)
     again = manifest("/a", b"same")
     replica = ingester.reserve(facts(again))
-    assert metadata.blobs.collect(10) == 0
-    assert metadata.assets.record(again, replica, []).entry == 1
+    assert metadata.blobs.collect(10, everything) == 0
+    assert metadata.assets.record(again, [replica], []).entry == 1
 
 
 def test_whoever_comes_after_gc_begins_again(metadata: Metadata, ingester: Ingester) -> None:
@@ -113,12 +114,12 @@ def test_whoever_comes_after_gc_begins_again(metadata: Metadata, ingester: Inges
     again = manifest("/a", b"same")
     [slow] = metadata.blobs.reserve([facts(again)], "main", NO_TIME)
     assert slow.healthy
-    assert metadata.blobs.collect(10) == 1
+    assert metadata.blobs.collect(10, everything) == 1
     with pytest.raises(Superseded):
-        metadata.assets.record(again, slow.replica, [])
+        metadata.assets.record(again, [slow.replica], [])
     fresh = ingester.reserve(facts(again))
     assert fresh.key != slow.replica.key
-    assert metadata.assets.record(again, fresh, []).entry == 1
+    assert metadata.assets.record(again, [fresh], []).entry == 1
     assert set(ingester.garbage()) == {slow.replica.key}
 
 
@@ -147,12 +148,12 @@ def test_gc_passes_by_a_record_that_is_not_committed(
     [slow] = metadata.blobs.reserve([facts(again)], "main", NO_TIME)
     pause = _Pause(monkeypatch, blobs, "confirm")
     with ThreadPoolExecutor(1) as pool:
-        recording_now = pool.submit(metadata.assets.record, again, slow.replica, [])
+        recording_now = pool.submit(metadata.assets.record, again, [slow.replica], [])
         assert pause.reached.wait(30)
-        assert metadata.blobs.collect(10) == 0
+        assert metadata.blobs.collect(10, everything) == 0
         pause.go_on.set()
         assert recording_now.result().entry == 1
-    assert metadata.blobs.collect(10) == 0
+    assert metadata.blobs.collect(10, everything) == 0
     assert metadata.blobs.replicas(again.sha256) == [slow.replica]
 
 
@@ -165,16 +166,16 @@ def test_a_record_waits_for_a_gc_that_is_not_committed_and_then_begins_again(
     [slow] = metadata.blobs.reserve([facts(again)], "main", NO_TIME)
     pause = _Pause(monkeypatch, collection, "_discard_replicas")
     with ThreadPoolExecutor(3) as pool:
-        collecting = pool.submit(metadata.blobs.collect, 10)
+        collecting = pool.submit(metadata.blobs.collect, 10, everything)
         assert pause.reached.wait(30)
-        recording_now = pool.submit(metadata.assets.record, again, slow.replica, [])
+        recording_now = pool.submit(metadata.assets.record, again, [slow.replica], [])
         reserving = pool.submit(ingester.reserve, facts(again))
         assert not recording_now.done()
         pause.go_on.set()
         assert collecting.result() == 1
         with pytest.raises(Superseded):
             recording_now.result()
-        assert metadata.assets.record(again, reserving.result(), []).entry == 1
+        assert metadata.assets.record(again, [reserving.result()], []).entry == 1
     assert metadata.blobs.replicas(again.sha256) == [reserving.result()]
 
 
@@ -188,7 +189,7 @@ def test_asking_for_a_variant_while_gc_drops_it(
     ingester.delete("/gone", purge=True)
     pause = _Pause(monkeypatch, collection, "_drop_unwanted_variants")
     with ThreadPoolExecutor(2) as pool:
-        collecting = pool.submit(metadata.blobs.collect, 10)
+        collecting = pool.submit(metadata.blobs.collect, 10, everything)
         assert pause.reached.wait(30)
         asking = pool.submit(metadata.variants.want, kept.asset_id, kept.sha256, want("thumb"))
         pause.go_on.set()
@@ -209,13 +210,13 @@ def test_gc_passes_by_a_blob_for_which_somebody_asks_for_a_variant(
     with ThreadPoolExecutor(2) as pool:
         asking = pool.submit(metadata.variants.want, kept.asset_id, kept.sha256, want("thumb"))
         assert pause.reached.wait(30)
-        collecting = pool.submit(metadata.blobs.collect, 10)
+        collecting = pool.submit(metadata.blobs.collect, 10, everything)
         try:
             assert collecting.result(20) == 0
         finally:
             pause.go_on.set()
         asked = asking.result()
-    assert metadata.blobs.collect(10) == 0
+    assert metadata.blobs.collect(10, everything) == 0
     assert metadata.variants.of_asset(kept.asset_id) == [asked]
 
 
@@ -228,8 +229,8 @@ def test_everything_at_once_leaves_no_dangling_reference(metadata: Metadata, ing
             for _ in range(20):
                 try:
                     [reserved] = metadata.blobs.reserve([facts(made)], "main", NO_TIME)
-                    recorded = metadata.assets.record(made, reserved.replica, [want("a"), want("b")], lease=LEASE)
-                    done = [(one, ingester.reserve(output(str(step % 3)))) for one in recorded.leased]
+                    recorded = metadata.assets.record(made, [reserved.replica], [want("a"), want("b")], lease=LEASE)
+                    done = [Stored(one, [ingester.reserve(output(str(step % 3)))]) for one in recorded.leased]
                     metadata.variants.finish(done)
                     break
                 except Superseded:
@@ -239,7 +240,7 @@ def test_everything_at_once_leaves_no_dangling_reference(metadata: Metadata, ing
 
     def collect(_number: int) -> None:
         for _ in range(30):
-            metadata.blobs.collect(5)
+            metadata.blobs.collect(5, everything)
             metadata.blobs.give_up_pending(HOUR, 5)
 
     with ThreadPoolExecutor(8) as pool:

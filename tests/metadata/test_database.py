@@ -124,9 +124,9 @@ def test_a_commit_whose_answer_is_lost(database_url: str, services_directory: Pa
         replica = Ingester(metadata).reserve(facts(made))
         proxy.cut_after(b"COMMIT")
         with pytest.raises(DatabaseUnavailable):
-            metadata.assets.record(made, replica, [])
+            metadata.assets.record(made, [replica], [])
         assert query("SELECT count(*) FROM asset") == [(1,)]
-        again = metadata.assets.record(made, replica, [])
+        again = metadata.assets.record(made, [replica], [])
         assert (again.entry, again.replay, again.conflict) == (0, True, False)
         metadata.close()
     assert query("SELECT next FROM path_counter") == [(1,)]
@@ -141,8 +141,8 @@ def test_a_transaction_cut_before_its_commit_leaves_nothing(
         replica = Ingester(metadata).reserve(facts(made))
         proxy.cut_after(b"INSERT INTO path_counter")
         with pytest.raises(DatabaseUnavailable):
-            metadata.assets.record(made, replica, [])
-        assert metadata.assets.record(made, replica, []).replay is False
+            metadata.assets.record(made, [replica], [])
+        assert metadata.assets.record(made, [replica], []).replay is False
         metadata.close()
     assert query("SELECT next FROM path_counter") == [(1,)]
 

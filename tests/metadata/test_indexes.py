@@ -10,7 +10,7 @@ from sqlalchemy import Connection, event
 
 from metadata.catalogue import Metadata
 from tests.metadata.conftest import Query
-from tests.metadata.made import HOUR, LEASE, Ingester, manifest, path, want
+from tests.metadata.made import HOUR, LEASE, Ingester, everything, manifest, path, want
 
 MANY = """
     INSERT INTO blob (sha256, size, media_type, gc_after)
@@ -72,7 +72,7 @@ def test_no_frequent_query_reads_a_whole_table(metadata: Metadata, scans: list[s
         "upload": lambda: metadata.uploads.find(upload_id, host_lost=HOUR),
         "page": lambda: metadata.failures.page(None, 10),
         "pending": lambda: metadata.blobs.give_up_pending(HOUR, 10),
-        "collect": lambda: metadata.blobs.collect(5),
+        "collect": lambda: metadata.blobs.collect(5, everything),
         "record": lambda: Ingester(metadata).ingest(manifest(), [want("a")], LEASE),
         "delete": lambda: Ingester(metadata).delete("/a.png"),
     }

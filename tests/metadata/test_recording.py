@@ -157,7 +157,7 @@ def test_superseded_writes_nothing_and_leaves_the_key_to_gc(ingester: Ingester, 
     assert ingester.metadata.blobs.give_up_pending(NO_TIME, 10) == 1
     ingester.metadata.blobs.forget([one.id for one in ingester.metadata.blobs.garbage(10)])
     with pytest.raises(Superseded):
-        ingester.metadata.assets.record(made, replica, [want("thumb")])
+        ingester.metadata.assets.record(made, [replica], [want("thumb")])
     for table in ("asset", "upload", "variant", "asset_variant", "path_counter"):
         assert query(f"SELECT count(*) FROM {table}") == [(0,)]
     assert ingester.garbage() == [replica.key], "it was put after gc had deleted the key"

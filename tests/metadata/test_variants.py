@@ -14,8 +14,9 @@ from core.errors import Superseded
 from core.model import FailureReason, LeasedVariant, Variant, VariantState
 from core.settings import Retention
 from metadata.catalogue import Metadata
+from metadata.variants import Stored
 from tests.metadata.conftest import Query
-from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, manifest, output, path, want
+from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, everything, manifest, output, path, want
 
 MOMENT = timedelta(milliseconds=1)
 REASON = FailureReason("bad-image", "it is broken")
@@ -71,22 +72,22 @@ def test_a_stale_holder_changes_nothing(metadata: Metadata, ingester: Ingester, 
     metadata.variants.give_back(stale, delay=NO_TIME)
     metadata.variants.failed(stale, REASON, final=True, delay=NO_TIME)
     assert metadata.failures.page(None, 10).items == []
-    late = [(one, ingester.reserve(output(f"late {one.id}"))) for one in stale]
+    late = [Stored(one, [ingester.reserve(output(f"late {one.id}"))]) for one in stale]
     assert metadata.variants.finish(late) == 0
     assert query("SELECT * FROM variant ORDER BY id") == before
-    assert metadata.blobs.collect(10) == 3, "what the stale holder stored is garbage"
-    assert set(ingester.garbage()) == {replica.key for _, replica in late}
+    assert metadata.blobs.collect(10, everything) == 3, "what the stale holder stored is garbage"
+    assert set(ingester.garbage()) == {one.replicas[0].key for one in late}
     assert len(metadata.variants.renew(fresh, LEASE)) == 3
 
 
 def test_finish_is_all_or_nothing(metadata: Metadata, ingester: Ingester, source: bytes) -> None:
     leased = metadata.variants.lease(source, LEASE)
-    done = [(one, ingester.reserve(output(one.recipe["name"]))) for one in leased]
-    metadata.blobs.renew(done[1][1])
+    done = [Stored(one, [ingester.reserve(output(one.recipe["name"]))]) for one in leased]
+    metadata.blobs.renew(done[1].replicas[0])
     with pytest.raises(Superseded):
         metadata.variants.finish(done)
     assert _states(metadata, leased) == {VariantState.PENDING}
-    again = [(one, ingester.reserve(output(one.recipe["name"]))) for one in leased]
+    again = [Stored(one, [ingester.reserve(output(one.recipe["name"]))]) for one in leased]
     assert metadata.variants.finish(again) == 3
     assert _states(metadata, leased) == {VariantState.READY}
     assert metadata.variants.finish(again) == 0, "told twice"
@@ -95,7 +96,7 @@ def test_finish_is_all_or_nothing(metadata: Metadata, ingester: Ingester, source
 def test_equal_outputs_are_one_blob(metadata: Metadata, ingester: Ingester, source: bytes) -> None:
     leased = metadata.variants.lease(source, LEASE)
     replica = ingester.reserve(output("the same bytes"))
-    assert metadata.variants.finish([(one, replica) for one in leased]) == 3
+    assert metadata.variants.finish([Stored(one, [replica]) for one in leased]) == 3
 
 
 def test_an_orderly_end_does_not_count(metadata: Metadata, source: bytes) -> None:

@@ -1,0 +1,150 @@
+"""Replicas that should hold their bytes and do not: wanted in the background, found missing, found corrupt.
+
+Such a row is due at `next_check_at`. Whoever takes it pushes that time away, so that several may work side by side and
+a dead one is followed; nothing rests on its being alone, as the copy goes under a generation of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from core.errors import Superseded
+from core.model import Replica
+from database.transactions import Database
+from metadata import blobs, rows
+from metadata.schema import blob, garbage, generation_seq, replica, verify_event
+
+DUE = ("missing", "corrupt")
+
+
+class Repairs:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def mark(self, found: Replica, state: Literal["missing", "corrupt"], detail: str) -> bool:
+        """A healthy replica was found so. False: it is not the one that is recorded any more, or not healthy."""
+        return self._database.run(_mark, found, state, detail)
+
+    def due(self, limit: int, lease: timedelta) -> list[Replica]:
+        """Replicas to repair, the longest waiting first; nobody else is given them before `lease` has passed."""
+        return self._database.run(_take, limit, lease)
+
+    def begin(self, broken: Replica) -> Replica:
+        """The place for a new copy: the same replica under a generation that nobody used. The old key is garbage.
+
+        Raises:
+            Superseded: somebody else began, or it is healthy or gone by now.
+        """
+        return self._database.run(_begin, broken)
+
+    def done(self, repaired: Replica) -> None:
+        """The object is in its store.
+
+        Raises:
+            Superseded: the replica is another by now; the object is garbage.
+        """
+        try:
+            self._database.run(_done, repaired)
+        except Superseded:
+            self._database.run(blobs.abandon, [repaired])
+            raise
+
+    def failed(self, broken: Replica, detail: str, delay: timedelta) -> None:
+        """Not this time: due again after `delay`, twice as long after each further failure, up to 256 times."""
+        self._database.run(_failed, broken, detail, delay)
+
+
+def want(connection: Connection, sha256: bytes, stores: Sequence[str]) -> None:
+    """These stores shall hold the blob, too; what they have already stays as it is."""
+    if not stores:
+        return
+    values = [{"blob": sha256, "store": name} for name in sorted(stores)]
+    added = connection.execute(
+        insert(replica)
+        .values(generation=generation_seq.next_value(), state="missing", next_check_at=func.now())
+        .on_conflict_do_nothing()
+        .returning(replica.c.blob, replica.c.store, replica.c.generation),
+        values,
+    ).all()
+    if added:
+        connection.execute(insert(verify_event).values(result="wanted"), [row._asdict() for row in added])
+
+
+def _mark(connection: Connection, found: Replica, state: str, detail: str) -> bool:
+    marked = connection.execute(
+        update(replica)
+        .where(_is(found), replica.c.state == "healthy")
+        .values(state=state, next_check_at=func.now(), failed_checks=0)
+    )
+    if marked.rowcount:
+        _note(connection, found, state, detail)
+    return marked.rowcount == 1
+
+
+def _take(connection: Connection, limit: int, lease: timedelta) -> list[Replica]:
+    due = (
+        select(replica.c.blob, replica.c.store)
+        .where(replica.c.state.in_(DUE), replica.c.next_check_at <= func.now())
+        .order_by(replica.c.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    taken = (
+        update(replica)
+        .where(replica.c.blob == due.c.blob, replica.c.store == due.c.store, blob.c.sha256 == replica.c.blob)
+        .values(next_check_at=func.now() + lease)
+        .returning(*replica.c, blob.c.size, blob.c.media_type)
+    )
+    return [rows.to_replica(row) for row in connection.execute(taken)]
+
+
+def _begin(connection: Connection, broken: Replica) -> Replica:
+    generation = connection.scalar(
+        update(replica)
+        .where(_is(broken), replica.c.state.in_(DUE))
+        .values(generation=generation_seq.next_value())
+        .returning(replica.c.generation)
+    )
+    if generation is None:
+        raise Superseded(f"{broken.key} in {broken.store} is not to be repaired any more")
+    connection.execute(insert(garbage).values(store=broken.store, key=broken.key))
+    return Replica(broken.blob, broken.store, generation)
+
+
+def _done(connection: Connection, repaired: Replica) -> None:
+    changed = connection.execute(
+        update(replica)
+        .where(_is(repaired), replica.c.state.in_(DUE))
+        .values(state="healthy", last_verified_at=func.now(), next_check_at=None, failed_checks=0)
+    )
+    if not changed.rowcount:
+        raise Superseded(f"{repaired.key} in {repaired.store} is another replica by now")
+    _note(connection, repaired, "repaired", None)
+
+
+def _failed(connection: Connection, broken: Replica, detail: str, delay: timedelta) -> None:
+    changed = connection.execute(
+        update(replica)
+        .where(replica.c.blob == broken.blob.sha256, replica.c.store == broken.store, replica.c.state.in_(DUE))
+        .values(
+            next_check_at=func.now() + delay * func.power(2, func.least(replica.c.failed_checks, 8)),
+            failed_checks=replica.c.failed_checks + 1,
+        )
+    )
+    if changed.rowcount:
+        _note(connection, broken, "unrepaired", detail)
+
+
+def _is(one: Replica) -> ColumnElement[bool]:
+    return and_(replica.c.blob == one.blob.sha256, replica.c.store == one.store, replica.c.generation == one.generation)
+
+
+def _note(connection: Connection, of: Replica, result: str, detail: str | None) -> None:
+    values = {"blob": of.blob.sha256, "store": of.store, "generation": of.generation, "result": result}
+    connection.execute(insert(verify_event).values(detail=detail, **values))

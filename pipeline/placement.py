@@ -1,0 +1,111 @@
+"""Which stores hold which bytes: the `[[placement]]` rules of the settings, and in which order replicas are read.
+
+The first rule that fits decides; without one it is `default_store` alone. A store that is draining or read-only takes
+nothing new: `default_store` takes its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+from core.errors import Misconfigured
+from core.model import BlobFacts, Replica
+from core.patterns import path_pattern
+from core.settings import Placement, Settings
+from metadata.collection import Reference
+from storage.options import TIERS, StoreOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stores that shall hold a blob."""
+
+    now: Sequence[str]
+    """Before any row names the blob; the upload waits for all of them."""
+    later: Sequence[str] = ()
+    """In the background, from one that has it."""
+
+    @property
+    def stores(self) -> frozenset[str]:
+        return frozenset((*self.now, *self.later))
+
+
+@dataclass(frozen=True)
+class Placements:
+    rules: Sequence[tuple[re.Pattern[str], Placement]]
+    default_store: str
+    stores: Mapping[str, StoreOptions]
+
+    @classmethod
+    def parse(cls, settings: Settings, stores: Mapping[str, StoreOptions]) -> Placements:
+        """
+        Raises:
+            Misconfigured: a rule names a store that is not there, or names one twice; `default_store` takes nothing.
+        """
+        if stores[settings.default_store].state != "active":
+            raise Misconfigured(
+                f"default_store: {settings.default_store!r} is {stores[settings.default_store].state}, and takes what"
+                " stores that are not active would have taken: name an active one"
+            )
+        for number, rule in enumerate(settings.placement, start=1):
+            named = [rule.store, *rule.replicas]
+            for name in named:
+                if name not in stores:
+                    known = ", ".join(stores)
+                    raise Misconfigured(f"placement {number}: no store is called {name!r} (there is: {known})")
+            if len(set(named)) != len(named):
+                raise Misconfigured(f"placement {number}: replicas lie in different stores, and one is named twice")
+        rules = [(path_pattern(rule.match), rule) for rule in settings.placement]
+        return cls(rules, settings.default_store, stores)
+
+    def plan(self, path: str, blob: BlobFacts, *, variant: bool = False) -> Plan:
+        """Where a blob goes that is, or is a variant of, the asset at `path`."""
+        rule = next((rule for pattern, rule in self.rules if _fits(pattern, rule, path, blob, variant)), None)
+        if rule is None:
+            return Plan((self.default_store,))
+        first = self._writable(rule.store)
+        others = [name for name in dict.fromkeys(map(self._writable, rule.replicas)) if name != first]
+        return Plan((first, *others)) if rule.replication == "sync" else Plan((first,), others)
+
+    def named(self, path: str, blob: BlobFacts, *, variant: bool) -> frozenset[str]:
+        """The stores whose replica of the blob has a reason to stay: also one that takes nothing new."""
+        rule = next((rule for pattern, rule in self.rules if _fits(pattern, rule, path, blob, variant)), None)
+        written = self.plan(path, blob, variant=variant).stores
+        return written if rule is None else written | {rule.store, *rule.replicas}
+
+    def needed(self, blob: BlobFacts, held: frozenset[str], references: Iterable[Reference]) -> frozenset[str]:
+        """Of the stores that hold the blob, those that a rule of one of the assets names."""
+        needed: frozenset[str] = frozenset()
+        for one in references:
+            needed |= held & self.named(one.path, blob, variant=one.variant)
+            if needed == held:
+                break
+        return needed
+
+    def in_reading_order(self, replicas: Iterable[Replica]) -> list[Replica]:
+        """By tier, by priority, the one first whose bytes were checked last."""
+        return sorted(replicas, key=self._rank)
+
+    def _rank(self, replica: Replica) -> tuple[int, int, float, str]:
+        options = self.stores.get(replica.store)
+        verified = -(replica.verified_at or datetime.min.replace(tzinfo=UTC)).timestamp()
+        if options is None:
+            return len(TIERS), 0, verified, replica.store
+        return TIERS.index(options.tier), options.priority, verified, replica.store
+
+    def _writable(self, name: str) -> str:
+        return name if self.stores[name].state == "active" else self.default_store
+
+
+def _fits(pattern: re.Pattern[str], rule: Placement, path: str, blob: BlobFacts, variant: bool) -> bool:
+    return (
+        rule.kind in (None, "variant" if variant else "original")
+        and (rule.min_bytes is None or blob.size >= rule.min_bytes)
+        and (rule.max_bytes is None or blob.size <= rule.max_bytes)
+        and fnmatchcase(blob.media_type, rule.media_type)
+        and pattern.fullmatch(path) is not None
+    )

@@ -1,0 +1,85 @@
+"""Reading a blob from whichever of its replicas has it: the hottest first, and the next one where that fails.
+
+A replica that turns out to be missing or wrong is marked so, and repaired in the background; a store that does not
+answer costs its replicas nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import BinaryIO, Literal
+
+from core.errors import Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
+from core.model import Replica
+from pipeline.services import Services
+from storage.interface import ObjectStore, Span
+
+log = logging.getLogger(__name__)
+
+Opening = Callable[[ObjectStore, Replica], AbstractContextManager[BinaryIO]]
+
+
+@contextmanager
+def stream(services: Services, sha256: bytes, span: Span | None = None) -> Iterator[BinaryIO]:
+    """The bytes, or a span of them, as they come from the store.
+
+    Raises:
+        StoreUnavailable: no store that should hold them has them and answers.
+    """
+    with _first(services, sha256, lambda store, replica: store.open(replica.key, span)) as body:
+        yield body
+
+
+@contextmanager
+def local_file(services: Services, sha256: bytes) -> Iterator[BinaryIO]:
+    """The bytes as a real file of this host, verified where they were downloaded.
+
+    Raises:
+        StoreUnavailable: as `stream`.
+    """
+
+    def copy(store: ObjectStore, replica: Replica) -> AbstractContextManager[BinaryIO]:
+        return services.copies.open(store, replica.key, size=replica.blob.size, sha256=replica.blob.sha256)
+
+    with _first(services, sha256, copy) as file:
+        yield file
+
+
+@contextmanager
+def _first(services: Services, sha256: bytes, opening: Opening) -> Iterator[BinaryIO]:
+    tried: dict[Replica, MillraceError] = {}
+    with ExitStack() as stack:
+        for replica in _candidates(services, sha256):
+            if replica in tried:
+                continue
+            try:
+                body = stack.enter_context(opening(services.store(replica.store), replica))
+                break
+            except NotFound as error:
+                mark(services, replica, "missing", error.detail)
+                tried[replica] = error
+            except Corrupt as error:
+                mark(services, replica, "corrupt", error.detail)
+                tried[replica] = error
+            except Unavailable as error:
+                tried[replica] = error
+        else:
+            problems = [error.detail for error in tried.values()] or ["no healthy replica is recorded"]
+            raise StoreUnavailable(f"the bytes cannot be read now: {problems[-1]}")
+        yield body
+
+
+def _candidates(services: Services, sha256: bytes) -> Iterator[Replica]:
+    """What the cache knows, and when none of it serves, what is recorded."""
+    for _ in range(2):
+        yield from services.placements.in_reading_order(services.lookups.replicas(sha256))
+        services.lookups.forget_replicas(sha256)
+
+
+def mark(services: Services, replica: Replica, state: Literal["missing", "corrupt"], detail: str) -> None:
+    with suppress(Unavailable):  # whoever reads it next finds the same
+        if services.metadata.repairs.mark(replica, state, detail):
+            where = {"store": replica.store, "key": replica.key}
+            log.error("a replica is marked", extra={**where, "state": state, "detail": detail})
