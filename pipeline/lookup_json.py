@@ -66,11 +66,18 @@ def blob_from(text: str) -> BlobFacts:
 
 
 def replicas_to(replicas: Sequence[Replica]) -> str:
-    return _dump([[_blob(one.blob), one.store, one.generation] for one in replicas])
+    return _dump([[_blob(one.blob), one.store, one.generation, _time(one.verified_at)] for one in replicas])
 
 
 def replicas_from(text: str) -> Sequence[Replica]:
-    return [Replica(_to_blob(blob), store, generation) for blob, store, generation in json.loads(text)]
+    return [
+        Replica(_to_blob(blob), store, generation, None if verified_at is None else datetime.fromisoformat(verified_at))
+        for blob, store, generation, verified_at in json.loads(text)
+    ]
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _blob(blob: BlobFacts) -> list[Any]:
