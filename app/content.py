@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import ExitStack
 from typing import BinaryIO, cast
 from urllib.parse import quote
@@ -22,13 +23,18 @@ BLOCK = 256 * 1024
 class Body:
     """What the server sends from. Closing it closes the store's stream and frees what was held for it."""
 
-    def __init__(self, file: BinaryIO, held: ExitStack, size: int) -> None:
+    def __init__(self, file: BinaryIO, ahead: bytes, held: ExitStack, size: int) -> None:
         self._file = file
+        self._ahead = ahead
         self._held = held
         self._left = size
 
     def read(self, size: int = BLOCK) -> bytes:
-        block = self._file.read(min(size, self._left))
+        size = min(size, self._left)
+        if self._ahead:
+            block, self._ahead = self._ahead[:size], self._ahead[size:]
+        else:
+            block = self._file.read(size)
         self._left -= len(block)
         return block
 
@@ -43,6 +49,14 @@ class Body:
         self._held.close()
 
 
+def _is_real(file: BinaryIO) -> bool:
+    try:
+        file.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        return False
+    return True
+
+
 def etag(blob: BlobFacts) -> str:
     return blob.sha256.hex()
 
@@ -53,6 +67,7 @@ def send(services: Services, request: Request, blob: BlobFacts, held: ExitStack)
 
     Raises:
         InvalidRange: the range lies outside the blob.
+        StoreUnavailable: the bytes cannot be read now.
     """
     headers = {"ETag": f'"{etag(blob)}"', "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
     if request.if_none_match.contains_weak(etag(blob)):
@@ -67,7 +82,9 @@ def send(services: Services, request: Request, blob: BlobFacts, held: ExitStack)
         return response
     file, opened = read.open_blob(services, blob, span)
     held.push(opened)
-    body = cast("BinaryIO", Body(file, held.pop_all(), stop - start))  # as much of a file as PEP 3333 asks for
+    # Read while an error of the store can still be answered as one. The kernel sends a real file from where it stands.
+    ahead = b"" if _is_real(file) else file.read(min(BLOCK, stop - start))
+    body = cast("BinaryIO", Body(file, ahead, held.pop_all(), stop - start))  # as much of a file as PEP 3333 asks for
     response.response = wrap_file(request.environ, body, BLOCK)
     response.direct_passthrough = True
     return response
