@@ -92,7 +92,8 @@ class S3Proxy:
         self.seen.clear()
 
     def outcomes(self, *operations: str) -> list[str]:
-        return [one.outcome for one in self.seen if one.operation in operations]
+        """Of those requests that are over."""
+        return [one.outcome for one in self.seen if one.operation in operations and one.outcome]
 
     def draw(self, request: Request) -> list[Fault]:
         drawn = []
