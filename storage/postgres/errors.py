@@ -13,10 +13,14 @@ from database.errors import message, sqlstate, translated
 _DISK_FULL = "53100"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _UNIQUE_VIOLATION = "23505"
+_NAMES_NOTHING = ("23503", "42704")
+"""Foreign key violation, undefined object: a chunk without its row, or no such large object."""
 _DATA_CORRUPTED = "XX001"
 _INTERNAL = "XX"
 _TABLES_MISSING = ("42P01", "42703", "3F000")
 """Undefined table, undefined column, no such schema."""
+
+GONE = "what was written is gone: swept as unfinished, or lost with a crash of the server"
 
 
 class KeyTaken(StoreUnavailable):
@@ -32,6 +36,8 @@ def meaning(error: SQLAlchemyError) -> Exception:
         return Forbidden(f"the role lacks a right: {what}")
     if state == _UNIQUE_VIOLATION:
         return KeyTaken(what)
+    if state in _NAMES_NOTHING:
+        return StoreUnavailable(GONE)
     if state == _DATA_CORRUPTED:
         return Corrupt(f"PostgreSQL found damaged data: {what}")
     if state in _TABLES_MISSING:  # never `NotFound`: a dropped schema is not an empty store

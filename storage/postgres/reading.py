@@ -8,6 +8,7 @@ used again: a deletion then ends it with `NotFound`, and never with other bytes.
 from __future__ import annotations
 
 import io
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -31,29 +32,27 @@ _FARTHEST = 1 << 62
 """Keeps sums in the range of a bigint; no object is so large."""
 
 _PIECE = text("""
-SELECT object.id, object.size, CASE
-    WHEN object.large_object IS NOT NULL
-    THEN lo_get(object.large_object, wanted.start, CAST(wanted.stop - wanted.start AS integer))
-    ELSE (
-        SELECT string_agg(cut.data, '') FROM (
-            SELECT substr(
-                chunk.data,
-                CAST(greatest(wanted.start - edge.start, 0) AS integer) + 1,
-                CAST(wanted.stop - greatest(wanted.start, edge.start) AS integer)
-            ) AS data
-            FROM blob_chunk AS chunk,
-                 LATERAL (SELECT chunk.number * CAST(object.chunk_size AS bigint) AS start) AS edge
-            WHERE chunk.object_id = object.id
-              AND chunk.number BETWEEN wanted.start / object.chunk_size AND (wanted.stop - 1) / object.chunk_size
-            ORDER BY chunk.number
-        ) AS cut
-    ) END AS data
-FROM blob_object AS object,
-     LATERAL (SELECT CAST(:start AS bigint) AS start,
-                     least(:start + :count, greatest(object.size, :start)) AS stop) AS wanted
-WHERE object.id = coalesce(
-    CAST(:id AS bigint), (SELECT named.id FROM blob_object AS named WHERE named.key = :key AND named.state = 'stored')
-)
+SELECT object.id, object.size, part.number, part.data
+FROM (
+    SELECT *, least(CAST(:start AS bigint) + :count, greatest(size, :start)) AS stop FROM blob_object
+    WHERE id = coalesce(
+        CAST(:id AS bigint), (SELECT named.id FROM blob_object AS named WHERE named.key = :key AND state = 'stored')
+    )
+) AS object LEFT JOIN LATERAL (
+    SELECT 0 AS number, lo_get(object.large_object, :start, CAST(object.stop - :start AS integer)) AS data
+    WHERE object.large_object IS NOT NULL
+    UNION ALL
+    SELECT chunk.number, CASE
+        WHEN edge.start >= :start AND edge.start + object.chunk_size <= object.stop THEN chunk.data
+        ELSE substr(
+            chunk.data,
+            CAST(greatest(:start - edge.start, 0) AS integer) + 1,
+            CAST(object.stop - greatest(:start, edge.start) AS integer)
+        ) END
+    FROM blob_chunk AS chunk, LATERAL (SELECT chunk.number * CAST(object.chunk_size AS bigint) AS start) AS edge
+    WHERE chunk.object_id = object.id
+      AND chunk.number BETWEEN :start / object.chunk_size AND (object.stop - 1) / object.chunk_size
+) AS part ON true
 """)
 _IS_THERE = text("SELECT true FROM blob_object WHERE id = :id")
 
@@ -62,14 +61,20 @@ _IS_THERE = text("SELECT true FROM blob_object WHERE id = :id")
 class Piece:
     id: int
     size: int
-    data: memoryview
+    parts: list[memoryview]
+
+    @property
+    def length(self) -> int:
+        return sum(map(len, self.parts))
 
 
 def read_piece(connection: Connection, *, key: str, id: int | None, start: int, count: int) -> Piece | None:  # noqa: A002 - the column's name
     """Up to `count` bytes of the object that has this id, or else this key. None: it is not there."""
-    values = {"id": id, "key": key, "start": start, "count": count}
-    row = connection.execute(_PIECE, values).one_or_none()
-    return None if row is None else Piece(row.id, row.size, memoryview(row.data or b"").cast("B"))
+    rows = connection.execute(_PIECE, {"id": id, "key": key, "start": start, "count": count}).all()
+    if not rows:
+        return None
+    found = sorted((row for row in rows if row.data is not None), key=lambda row: row.number)
+    return Piece(rows[0].id, rows[0].size, [memoryview(row.data).cast("B") for row in found])
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class ObjectReader(io.RawIOBase):
         self._next = start
         self._stop = stop
         self._snapshot = snapshot
-        self._piece = memoryview(b"")
+        self._parts: deque[memoryview] = deque()
         self._accept(first)
 
     def readable(self) -> bool:
@@ -144,25 +149,30 @@ class ObjectReader(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         target = memoryview(buffer).cast("B")
-        if not self._piece and self._next < self._stop:
+        if not self._parts and self._next < self._stop:
             self._accept(self._fetch())
-        count = min(len(target), len(self._piece))
-        target[:count] = self._piece[:count]
-        self._piece = self._piece[count:]
-        return count
+        filled = 0
+        while self._parts and filled < len(target):
+            part = self._parts.popleft()
+            count = min(len(target) - filled, len(part))
+            target[filled : filled + count] = part[:count]
+            filled += count
+            if count < len(part):
+                self._parts.appendleft(part[count:])
+        return filled
 
     def close(self) -> None:
-        self._piece = memoryview(b"")
+        self._parts.clear()
         self._let_go()
         super().close()
 
     def _accept(self, piece: Piece | None) -> None:
         if piece is None:
             raise NotFound(f"{self._readers.store}: {self._key} was deleted while it was read")
-        if len(piece.data) != min(PIECE_BYTES, self._stop - self._next):
+        if piece.length != min(PIECE_BYTES, self._stop - self._next):
             raise Corrupt(f"{self._readers.store}: bytes of {self._key} are missing after {self._next}")
-        self._piece = piece.data
-        self._next += len(piece.data)
+        self._parts.extend(piece.parts)
+        self._next += piece.length
         if self._next == self._stop:
             self._let_go()
 
