@@ -120,6 +120,8 @@ def _read(name: str, given: Mapping[str, Any]) -> StoreOptions:
 def _lines(name: str, error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        if fault["type"] == "default_factory_not_called":
+            continue  # its default is made of another key, which has a line of its own
         key = ".".join(["stores", name, *(str(part) for part in fault["loc"])])
         message = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
         lines.append(f"{key}: {message}")
