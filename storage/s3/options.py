@@ -41,6 +41,10 @@ PRESETS: Final[Mapping[Any, Mapping[str, Any]]] = {
 """What `provider` sets; a key that is given wins."""
 
 
+def _size_of_a_part(given: Mapping[str, Any]) -> ByteSize:
+    return ByteSize(given["multipart_part_size"])
+
+
 class S3Options(StoreOptions):
     kind: Literal["s3"] = "s3"
     provider: Provider | None = None
@@ -59,10 +63,10 @@ class S3Options(StoreOptions):
     storage_class: StorageClass | None = None
     """Of every object this store writes. None: the bucket's default."""
 
-    multipart_threshold: ByteSize = Field(default=ByteSize(16 * MIB), ge=1, le=MAX_PART)
-    """Bodies up to this size go in one request and are held in memory for it."""
     multipart_part_size: ByteSize = Field(default=ByteSize(50 * MIB), ge=MIN_PART, le=MAX_PART)
     """Grows for bodies that would need more than 10,000 parts."""
+    multipart_threshold: ByteSize = Field(default_factory=_size_of_a_part, ge=MIN_PART, le=MAX_PART)
+    """Bodies up to this size go in one request and are held in memory for it. Default: the part size."""
     uniform_parts: bool = False
     """All parts but the last have the same size. Otherwise the body is spread evenly over as many parts."""
     multipart_jobs: int = Field(default=4, ge=1, le=32)

@@ -8,6 +8,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
+from core.errors import Misconfigured
+from core.settings import Settings
+from storage.registry import open_stores
 from storage.s3.options import PRESETS, Provider, S3Options
 from storage.s3.store import S3Store
 
@@ -25,7 +28,7 @@ def options(**given: Any) -> S3Options:
         ("provider", "gopher"),
         ("multipart_part_size", "4MiB"),
         ("multipart_part_size", "6GiB"),
-        ("multipart_threshold", 0),
+        ("multipart_threshold", "4MiB"),
         ("multipart_threshold", "6GiB"),
         ("multipart_jobs", 0),
         ("multipart_copy_threshold", "6GiB"),
@@ -50,9 +53,17 @@ def test_what_cannot_work_is_refused_when_settings_load(key: str, value: object)
         options(**THERE, **{key: value})
 
 
+def test_a_bad_part_size_is_one_fault() -> None:
+    """Though the default of the threshold is made of it."""
+    with pytest.raises(Misconfigured) as caught:
+        open_stores(Settings(stores={"main": {"kind": "s3", **THERE, "multipart_part_size": "4MiB"}}))
+    assert caught.value.detail.count("\n") == 0
+
+
 def test_the_defaults_of_the_parts() -> None:
     given = options(**THERE)
-    assert given.multipart_part_size == 50 << 20
+    assert given.multipart_part_size == given.multipart_threshold == 50 << 20
+    assert options(**THERE, multipart_part_size="8MiB").multipart_threshold == 8 << 20
     assert given.multipart_copy_threshold == 5 * 10**9
     assert given.multipart_copy_chunk_size == 100 * 10**6
     assert given.multipart_copy_jobs == 4

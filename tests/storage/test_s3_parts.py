@@ -76,7 +76,7 @@ def sent(s3: S3Store, monkeypatch: pytest.MonkeyPatch, size: int) -> list[int]:
 def test_how_a_body_goes(
     s3_endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], expected: list[int]
 ) -> None:
-    settings = {"multipart_threshold": 5 * MIB, "multipart_part_size": 50 * MIB} | given
+    settings: dict[str, Any] = {"multipart_threshold": 5 * MIB, "multipart_part_size": 50 * MIB} | given
     store = S3Store("main", options(s3_endpoint, bucket, **settings))
     assert sent(store, monkeypatch, 13 * MIB) == expected
     store.close()
