@@ -7,9 +7,9 @@ and each question has its own limit of time. What hangs is left to its thread, w
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from coordination.probes import RedisProbe
 from core.errors import Forbidden, MillraceError, Misconfigured, StoreFull
@@ -119,9 +119,20 @@ def _postgres(settings: Settings) -> Patient:
 
 def _connections(settings: Settings) -> int:
     """What web, both workers and the sweep open at most (see app/wsgi.py, tasks/base.py, cli/sweep.py)."""
-    web = settings.web.workers * (settings.web.threads // 8)
-    workers = 5 * (settings.work.ingest_concurrency + settings.work.variants_concurrency)
-    return web + workers + 2
+    work = settings.work.ingest_concurrency + settings.work.variants_concurrency
+    metadata = settings.web.workers * (settings.web.threads // 8) + 5 * work + 2
+    processes = settings.web.workers + work + 1
+    return metadata + processes * _connections_of_stores(settings)
+
+
+def _connections_of_stores(settings: Settings) -> int:
+    """What a process opens at most for stores in the database of the metadata."""
+    try:
+        found = registry.describe(settings).values()
+    except Misconfigured:  # said of the store itself
+        return 0
+    here = [options for options in found if options["kind"] == "postgres" and options["url"] is None]
+    return sum(options["pool_size"] + options["reader_snapshots"] for options in here)
 
 
 def _redis(settings: Settings) -> Patient:
@@ -140,15 +151,14 @@ def _store(settings: Settings, name: str) -> Patient:
     """Opened by itself, so that a fault of one store leaves the others to be looked at."""
     only = settings.model_copy(update={"stores": {name: settings.store_options[name]}, "default_store": name})
     opened: list[tuple[ObjectStore, StoreProbe]] = []
-    kind = registry.BACKENDS.get(str(settings.store_options[name].get("kind")))
-    read_only = kind is not None and kind.options.one_owner
+    reading = _only_read(name, settings.store_options[name])
 
     def checks() -> Sequence[Check]:
         options = registry.describe(only)[name]
         store = registry.open_stores(only)[name]
         opened.append((store, StoreProbe(store, options)))
         probe = opened[0][1]
-        return probe.checks_beside_its_owner() if read_only else probe.checks()
+        return probe.checks_of_reading(*reading) if reading else probe.checks()
 
     def clean_up() -> Finding:
         return opened[0][1].clean_up()  # there is one: `last` is asked only where opening went well
@@ -157,8 +167,18 @@ def _store(settings: Settings, name: str) -> Patient:
         for store, _ in opened:
             store.close()
 
-    last = None if read_only else Check("delete", clean_up, seconds=CLEAN_UP_SECONDS)
+    last = None if reading else Check("delete", clean_up, seconds=CLEAN_UP_SECONDS)
     return Patient(f"store:{name}", checks, last, close)
+
+
+def _only_read(name: str, options: Mapping[str, Any]) -> tuple[str, str | None] | None:
+    """Why nothing may be written to this store here, and what to do instead; None: it may."""
+    backend = registry.BACKENDS.get(str(options.get("kind")))
+    if backend is not None and backend.options.one_owner:
+        advice = f"`millrace storage bench --store {name}` measures it while no worker runs"
+        return "one process owns this store and alone writes to it", advice
+    state = options.get("state", "active")
+    return None if state == "active" else (f"its state is {state}", None)
 
 
 def _ask_all(patient: Patient, stop: threading.Event) -> Iterator[tuple[Finding, bool]]:

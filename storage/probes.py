@@ -62,9 +62,10 @@ class StoreProbe:
             Check("latency", self._latency, seconds=20),
         )
 
-    def checks_beside_its_owner(self) -> Sequence[Check]:
-        """For a store that one process owns and this one may only read."""
-        return (Check("owner", self._owner), Check("read", self._read_any, seconds=20))
+    def checks_of_reading(self, reason: str, advice: str | None) -> Sequence[Check]:
+        """For a store that this process may not write to, for that reason."""
+        said = note("write", f"{reason}, so only reading was looked at", advice)
+        return (Check("write", lambda: said), Check("read", self._read_any, seconds=20))
 
     def clean_up(self) -> Finding:
         """Whatever happened before: nothing of ours stays, and deleting is seen to work."""
@@ -115,13 +116,6 @@ class StoreProbe:
         if found.sha256 is None:
             return ok("read", "the bytes come back; the store does not keep their SHA-256, PostgreSQL does")
         return ok("read", "the bytes come back, and their SHA-256 with them")
-
-    def _owner(self) -> Finding:
-        return note(
-            "owner",
-            "one process owns this store and alone writes to it, so only reading was looked at",
-            f"`millrace storage bench --store {self._store.name}` measures it while no worker runs",
-        )
 
     def _read_any(self) -> Finding:
         found = next((one for one in islice(self._store.scan(), 100) if one.size <= LARGEST), None)

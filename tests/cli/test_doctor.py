@@ -299,6 +299,26 @@ def test_a_store_with_one_owner_is_only_read(tmp_path: Path, services: Settings)
         owner.close()
 
 
+def test_a_store_that_takes_nothing_new_is_only_read(tmp_path: Path, services: Settings) -> None:
+    root = tmp_path / "old"
+    FilesystemStore("old", FilesystemOptions(root=root)).put(
+        "a", io.BytesIO(b"x"), size=1, sha256=hashlib.sha256(b"x").digest(), media_type="image/png"
+    )
+    before = sorted(path.stat().st_mtime_ns for path in root.rglob("*"))
+    said = doctor(
+        tmp_path,
+        "--json",
+        MILLRACE_STAGING__EPHEMERAL="true",
+        MILLRACE_STORES__MAIN=json.dumps({"kind": "postgres"}),
+        MILLRACE_STORES__OLD=json.dumps({"kind": "filesystem", "root": str(root), "state": "draining"}),
+        **services,
+    )
+    assert said.problems() == []
+    assert "draining" in said.finding("store:old", "write")["detail"]
+    assert "p50" in said.finding("store:main", "latency")["detail"]
+    assert sorted(path.stat().st_mtime_ns for path in root.rglob("*")) == before
+
+
 def test_without_urls_it_says_which_to_set(tmp_path: Path) -> None:
     said = doctor(tmp_path, "--json", MILLRACE_STAGING__EPHEMERAL="true")
     assert said.problems() == ["postgres: settings", "redis: settings"]
