@@ -108,7 +108,7 @@ class S3Store:
         pages = iter(lister.paginate(Bucket=self.objects.bucket, Prefix=self.objects.prefix))
         aborted = 0
         failure: MillraceError | None = None
-        while page := self._next(pages, "sweep"):
+        while page := self._next_uploads(pages):
             for upload in page.get("Uploads", ()):
                 if upload["Initiated"] >= oldest:
                     continue
@@ -134,6 +134,12 @@ class S3Store:
         with self._service.call(f"{self.name}: {what}"):
             page: Mapping[str, Any] | None = next(pages, None)
             return page
+
+    def _next_uploads(self, pages: Iterator[Any]) -> Mapping[str, Any] | None:
+        try:
+            return self._next(pages, "sweep")
+        except NoSuchUpload:  # said instead of an empty list (seen: rclone 1.75)
+            return None
 
     def _abort(self, name: str, upload_id: str) -> None:
         with self._service.call(f"{self.name}: sweep") as client:
