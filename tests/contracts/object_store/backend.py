@@ -47,7 +47,7 @@ class Backend:
     keeps_bytes_in_memory: ClassVar[bool] = False
 
     legal_keys: ClassVar[Sequence[str]] = LEGAL_KEYS
-    """Fewer where a foreign service cannot hold all of them."""
+    """Fewer where a foreign service cannot hold all of them, but `a/b` is always one."""
 
     creates_conditionally: ClassVar[bool] = True
     """False: of writers that race with different bytes for one key the last one may win. Millrace names objects by

@@ -56,4 +56,5 @@ class Creation(Backend):
 
         with ThreadPoolExecutor(16) as pool:
             winners = [body for body in pool.map(race, bodies) if body]
-        assert winners == [read(store, "raced")]
+        assert read(store, "raced") in winners
+        assert len(winners) == 1 or not self.creates_conditionally

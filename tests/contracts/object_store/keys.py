@@ -70,10 +70,10 @@ class Keys(Backend):
             store.head("a")
 
     def test_delete_takes_only_what_is_named(self, store: ObjectStore) -> None:
-        for key in ("a", "a/b", "a/bc", "a/b/c", "ab"):
+        for key in self.legal_keys:
             fill(store, key)
         store.delete(["a/b"])
-        assert keys(store) == ["a", "a/b/c", "a/bc", "ab"]
+        assert keys(store) == sorted(key for key in self.legal_keys if key != "a/b")
 
     def test_delete_in_bulk(self, store: ObjectStore) -> None:
         fill(store, "stays")
