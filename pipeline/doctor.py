@@ -21,7 +21,7 @@ from pipeline.advice import advise
 from pipeline.wants import Profiles
 from storage import registry
 from storage.interface import ObjectStore
-from storage.probes import StoreProbe
+from storage.probes import StoreProbe, for_probing
 from storage.staging.probes import StagingProbe
 
 DATABASE_SECONDS = 3.0
@@ -149,14 +149,15 @@ def _not_set(name: str) -> Check:
 
 def _store(settings: Settings, name: str) -> Patient:
     """Opened by itself, so that a fault of one store leaves the others to be looked at."""
-    only = settings.model_copy(update={"stores": {name: settings.store_options[name]}, "default_store": name})
+    only = _only(settings, name, settings.store_options[name])
     opened: list[tuple[ObjectStore, StoreProbe]] = []
     reading = _only_read(name, settings.store_options[name])
 
     def checks() -> Sequence[Check]:
-        options = registry.describe(only)[name]
-        store = registry.open_stores(only)[name]
-        opened.append((store, StoreProbe(store, options)))
+        registry.describe(only)  # as it is configured, for what is wrong with that
+        probed = _only(settings, name, for_probing(settings.store_options[name]))
+        store = registry.open_stores(probed)[name]
+        opened.append((store, StoreProbe(store, registry.describe(probed)[name])))
         probe = opened[0][1]
         return probe.checks_of_reading(*reading) if reading else probe.checks()
 
@@ -169,6 +170,10 @@ def _store(settings: Settings, name: str) -> Patient:
 
     last = None if reading else Check("delete", clean_up, seconds=CLEAN_UP_SECONDS)
     return Patient(f"store:{name}", checks, last, close)
+
+
+def _only(settings: Settings, name: str, options: Mapping[str, Any]) -> Settings:
+    return settings.model_copy(update={"stores": {name: options}, "default_store": name})
 
 
 def _only_read(name: str, options: Mapping[str, Any]) -> tuple[str, str | None] | None:

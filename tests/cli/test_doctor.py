@@ -233,6 +233,8 @@ def test_a_service_that_honours_them_and_one_without_the_bucket(tmp_path: Path, 
             **services,
         )
         assert [one for one in said.problems() if "lost" not in one] == []
+        assert "5,242,881 bytes, which go in parts" in said.finding("store:main", "large body")["detail"]
+        assert server.requests("POST", "probes/millrace-doctor/") >= 2  # begun and completed
         assert "NoSuchBucket" in said.finding("store:lost", "write")["detail"]
         assert server.keys("probes") == []
 
