@@ -41,6 +41,7 @@ store.put(sys.argv[3], io.BytesIO(data), size=len(data), sha256=sha256(data), me
 def test_a_killed_put_leaves_all_or_nothing(
     s3_endpoint: str, shared: S3Store, bucket: str, tmp_path: Path, step: str, size: int, there: bool
 ) -> None:
+    shared.sweep_unfinished()
     (tmp_path / step).write_text("kill")
     environment = os.environ | {"MILLRACE_FAILPOINTS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     key, data = f"{step}.{size}", b"x" * size
