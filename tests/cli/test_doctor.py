@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -266,6 +267,30 @@ def test_what_a_killed_examination_left_is_removed_once_it_is_old(tmp_path: Path
     os.utime(old, (0, 0))
     assert doctor(tmp_path, "--json", MILLRACE_STAGING__EPHEMERAL="true", **services).code == 0
     assert [found.key for found in store.scan(PREFIX)] == [PREFIX + "young"]
+
+
+def test_an_interrupted_examination_removes_what_it_wrote(tmp_path: Path, services: Settings) -> None:
+    armed = tmp_path / "failpoints" / "filesystem.after-link"
+    armed.parent.mkdir()
+    armed.write_text("sleep 2")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cli", "doctor"],
+        cwd=ROOT,
+        env=environment(tmp_path, MILLRACE_FAILPOINTS=str(armed.parent), **services),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not armed.with_name(f"{armed.name}.fired").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list((tmp_path / "store" / "objects").rglob("*millrace-doctor*"))
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) != 0
+    finally:
+        running.kill()
+        running.wait()
+    assert not list((tmp_path / "store").rglob("*millrace-doctor*"))
 
 
 def test_one_bad_store_leaves_the_others_to_be_looked_at(tmp_path: Path, services: Settings) -> None:
