@@ -39,8 +39,8 @@ class TestValkeyCache(CacheContract):
         return cache_at(redis_url)
 
 
-def cache_at(url: str, *, key_prefix: str = "test:") -> RedisCache:
-    return RedisCache(RedisLink.to(SecretStr(url), seconds=0.3), key_prefix=key_prefix)
+def cache_at(url: str, *, key_prefix: str = "test:", seconds: float = 5) -> RedisCache:
+    return RedisCache(RedisLink.to(SecretStr(url), seconds=seconds), key_prefix=key_prefix)
 
 
 def works(cache: Cache, key: str) -> bool:
@@ -113,7 +113,7 @@ def test_with_nobody_listening_it_knows_nothing(free_port: int) -> None:
 
 def test_a_server_that_hangs_costs_nothing(own_server: OwnServer) -> None:
     with own_server as server:
-        cache = cache_at(server.url)
+        cache = cache_at(server.url, seconds=0.3)
         assert works(cache, "a")
         os.kill(server.pid, signal.SIGSTOP)
         began = time.monotonic()
@@ -127,7 +127,7 @@ def test_a_server_that_hangs_costs_nothing(own_server: OwnServer) -> None:
 
 def test_it_lives_again_after_a_restart(own_server: OwnServer) -> None:
     with own_server as server:
-        cache = cache_at(server.url)
+        cache = cache_at(server.url, seconds=0.3)
         assert works(cache, "a")
         server.kill()
         assert not works(cache, "b")

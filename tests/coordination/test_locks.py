@@ -41,12 +41,12 @@ class TestValkeyLocks(LocksContract):
         return table_at(redis_url)
 
 
-def table_at(url: str, *, key_prefix: str = "test:") -> RedisLockTable:
-    return RedisLockTable(RedisLink.to(SecretStr(url), seconds=0.3), key_prefix=key_prefix)
+def table_at(url: str, *, key_prefix: str = "test:", seconds: float = 5) -> RedisLockTable:
+    return RedisLockTable(RedisLink.to(SecretStr(url), seconds=seconds), key_prefix=key_prefix)
 
 
-def locks_at(url: str, *, ttl: float = 30, key_prefix: str = "test:") -> LeasedLocks:
-    return LeasedLocks(table_at(url, key_prefix=key_prefix), ttl=ttl, max_retries=0, retry_delay_ms=20)
+def locks_at(url: str, *, ttl: float = 30, key_prefix: str = "test:", seconds: float = 5) -> LeasedLocks:
+    return LeasedLocks(table_at(url, key_prefix=key_prefix, seconds=seconds), ttl=ttl, max_retries=0, retry_delay_ms=20)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_with_nobody_listening_everybody_goes_on(free_port: int) -> None:
 
 
 def test_a_server_that_hangs_holds_nobody_up_for_long(server: OwnServer) -> None:
-    locks = locks_at(server.url)
+    locks = locks_at(server.url, seconds=0.3)
     assert outcome(locks, "a") is Outcome.HELD
     os.kill(server.pid, signal.SIGSTOP)
     began = time.monotonic()
@@ -111,7 +111,7 @@ def test_a_server_that_hangs_holds_nobody_up_for_long(server: OwnServer) -> None
 
 
 def test_a_server_that_was_restarted_is_used_again(server: OwnServer) -> None:
-    locks = locks_at(server.url, ttl=1)
+    locks = locks_at(server.url, ttl=1, seconds=0.3)
     lost = locks.acquire("a")
     server.kill()
     assert outcome(locks, "b") is Outcome.UNGUARDED
