@@ -28,6 +28,8 @@ FILL = "="
 
 def parts(key: str) -> tuple[str, ...]:
     """Directories, then the file's name."""
+    if LEVEL * LEVELS <= len(key) <= CHUNK and "/" not in key and key[0] != "." != key[LEVEL]:
+        return key[:LEVEL], key[LEVEL : 2 * LEVEL], key  # as all that Millrace makes; what follows comes to the same
     levels = [_encode(key[start : start + LEVEL]).ljust(LEVEL, FILL) for start in range(0, LEVEL * LEVELS, LEVEL)]
     chunks = [_encode(key[start : start + CHUNK]) for start in range(0, len(key), CHUNK)]
     return (*levels, *(chunk + FILL for chunk in chunks[:-1]), chunks[-1])
