@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sqlalchemy import Connection, text
 
-from core.errors import Corrupt, NotFound, StoreUnavailable
+from core.errors import Corrupt, DatabaseUnavailable, NotFound, StoreUnavailable
 from database.snapshot import Snapshot, SnapshotLost
 from database.transactions import Database
 from storage.interface import Span
@@ -112,14 +112,16 @@ class Readers:
         """Without one an object can be read too, so a reader that gets none goes without."""
         if self.snapshots is None:
             return None
-        with named(self.store):
+        try:
             snapshot = self.snapshots.snapshot(seconds=self.seconds, idle_seconds=self.idle_seconds)
+        except (DatabaseUnavailable, StoreUnavailable):  # the server may have no more connections for us
+            return None
         if snapshot is None:
             return None
         try:
             if snapshot.read(_is_there, id):
                 return snapshot
-        except SnapshotLost:
+        except (DatabaseUnavailable, StoreUnavailable):
             snapshot.close()
             return None
         except BaseException:

@@ -208,3 +208,13 @@ def test_a_missing_right_is_forbidden(poor: Callable[[], PostgresStore], store: 
         with pytest.raises(Forbidden):
             call()
     assert keys(store) == ["a"]
+
+
+def test_a_reader_for_whom_the_server_has_no_second_connection(
+    poor: Callable[[], PostgresStore], store: PostgresStore, sql: SQL
+) -> None:
+    fill(store, "a", bytes(3 * MIB))
+    sql("GRANT USAGE ON SCHEMA millrace_objects TO poor")
+    sql("GRANT SELECT ON ALL TABLES IN SCHEMA millrace_objects TO poor")
+    sql("ALTER ROLE poor CONNECTION LIMIT 1")
+    assert read(poor(), "a") == bytes(3 * MIB)
