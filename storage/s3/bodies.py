@@ -1,4 +1,4 @@
-"""Bodies on their way in: begun again when they must be, sent in small writes, read with the time-out for silence."""
+"""Bodies on their way in and out: begun again when they must be, sent in small writes, and never shorter than promised."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from storage.s3.errors import Outage, translated
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from botocore.response import StreamingBody
+
+_SPOOL = "temporary files of this host (TMPDIR)"
 
 
 def read_whole(body: BinaryIO, *, size: int, sha256: bytes) -> memoryview:
@@ -56,25 +58,25 @@ class _Spooled(io.RawIOBase):
         self._body = body
         self._read = 0
         self._at = 0
-        with os_translated("spool"):
+        with os_translated(_SPOOL):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
 
     def rewound(self) -> BinaryIO:
         self._at = 0
-        with os_translated("spool"):
+        with os_translated(_SPOOL):
             self._file.seek(0)
         return self  # type: ignore[return-value]  # a raw stream is a body
 
     def read(self, count: int = -1, /) -> bytes:
         if self._at < self._read:
-            with os_translated("spool"):
+            with os_translated(_SPOOL):
                 block = self._file.read(count)
             if not block:
                 raise Corrupt("the spooled body is shorter than what was written")
             self._at += len(block)
             return block
         block = self._body.read(count)
-        with os_translated("spool"):
+        with os_translated(_SPOOL):
             self._file.write(block)
         self._read += len(block)
         self._at = self._read

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tempfile
 import tracemalloc
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -118,6 +120,13 @@ def test_a_stream_that_cannot_seek_is_stored(s3: S3Store) -> None:
     digest = hashlib.sha256(bytes(size)).digest()
     s3.put("a", Zeros(size), size=size, sha256=digest, media_type="image/png")  # type: ignore[arg-type]
     assert hashlib.sha256(read(s3, "a")).digest() == digest
+
+
+def test_a_stream_that_does_not_fit_on_this_host_waits(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: io.FileIO("/dev/full", "w+"))
+    with pytest.raises(StoreUnavailable, match="TMPDIR"):
+        s3.put("a", Zeros(6 * MIB), size=6 * MIB, sha256=bytes(32), media_type="image/png")  # type: ignore[arg-type]
+    assert keys(s3) == []
 
 
 class _Sink(BaseHTTPRequestHandler):
