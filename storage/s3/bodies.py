@@ -1,4 +1,4 @@
-"""Bodies on their way in and out: begun again when they must be, sent in small writes, and never shorter than promised."""
+"""Bodies on their way in and out: begun again when they must be, sent in small writes, never believed when cut."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from functools import partial
 from random import uniform
 from typing import Any, BinaryIO
 
-from core.errors import AlreadyExists, NotFound, StoreUnavailable
+from core.errors import AlreadyExists, MillraceError, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from storage.interface import Stored
 from storage.s3.bodies import outgoing, read_whole, rewindable
@@ -66,7 +66,7 @@ class Writer:
 
     def put(self, wanted: Wanted, body: BinaryIO) -> Stored:
         deadline = self._service.deadline(wanted.size)
-        failure: StoreUnavailable | None = None
+        failure: MillraceError | None = None
         with self._sending(wanted, body) as send:
             for attempt in range(TRIES):
                 if attempt:
@@ -78,8 +78,8 @@ class Writer:
                     failure = error
                     if there := self._find(wanted, deadline):
                         return there
-                except (ConditionalConflict, Damaged) as error:
-                    failure = error
+                except (ConditionalConflict, Damaged, NotFound) as error:
+                    failure = error  # NotFound: somebody deleted it as debris before it was read back
                 except Unsupported as error:
                     failure = error
                     if not self._conditional:
@@ -153,10 +153,12 @@ class Writer:
         Raises:
             AlreadyExists: it is another.
         """
-        try:
-            answer = self._objects.look(wanted.key, deadline, self._checksums.look)
-        except NotFound:
-            return None
+        with suppress(NotFound):
+            return self._examine(wanted, deadline)
+        return None
+
+    def _examine(self, wanted: Wanted, deadline: Deadline) -> Stored | None:
+        answer = self._objects.look(wanted.key, deadline, self._checksums.look)
         there = stored(wanted.key, answer)
         if there.size != wanted.size or there.sha256 not in (None, wanted.sha256):
             raise AlreadyExists(f"{wanted.key} holds other bytes")

@@ -82,6 +82,16 @@ def test_debris_under_our_name_is_made_anew(script: Script) -> None:
     store.close()
 
 
+def test_an_object_that_goes_while_it_is_looked_at_is_made_anew(script: Script) -> None:
+    there = Answer(200, headers=vouching(ABC))
+    looked = [Answer(412, "PreconditionFailed"), stored(ABC, sha256(ABC), vouched=False), Answer(404, "NoSuchKey")]
+    script.answers += [*looked, SILENT, Answer(404, "NoSuchKey"), there]
+    store = script.open_store()
+    assert fill(store, "a", ABC).size == 3
+    assert [one.method for one in script.asked] == ["PUT", "HEAD", "GET", "PUT", "GET", "PUT"]
+    store.close()
+
+
 def test_a_stranger_is_never_deleted(script: Script) -> None:
     script.answers += [Answer(412, "PreconditionFailed"), stored(ABC, None, vouched=False), content(b"abd")]
     store = script.open_store()
