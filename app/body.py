@@ -10,7 +10,6 @@ short body, a reset and a chunked body cut before its last chunk are `Incomplete
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 
+from app.client import ClientSocket
 from core.errors import IncompleteBody, StalledBody
 from core.settings import Web
 
@@ -31,19 +31,22 @@ CHUNK = 1 << 20
 class Pace:
     """Stands for the socket where gunicorn receives. One for each connection."""
 
-    def __init__(self, sock: socket.socket, web: Web) -> None:
+    def __init__(self, sock: ClientSocket, web: Web) -> None:
         self._sock = sock
         self._stall_seconds = web.stall_seconds
         self._min_rate = web.min_bytes_per_second
         self._head_ends: float | None = None
+        self._head_begun = False
         self._waited = 0.0
         self._received = 0
 
-    def start_head(self) -> None:
-        self._sock.settimeout(self._stall_seconds)
+    def start_head(self, *, begun: bool) -> None:
+        """A head is due. Its first piece has come, or a part of it lies in a buffer already: then it has `begun`."""
+        self._head_begun = begun
         self._head_ends = time.monotonic() + HEAD_SECONDS
 
     def start_body(self) -> None:
+        self._sock.limit_receiving(self._stall_seconds)
         self._head_ends = None
         self._waited = 0.0
         self._received = 0
@@ -51,7 +54,7 @@ class Pace:
     def recv(self, size: int) -> bytes:
         began = time.monotonic()
         if self._head_ends is not None:
-            return self._recv_head(size, began)
+            return self._recv_head(size, self._head_ends - began)
         try:
             data = self._sock.recv(size)
         except TimeoutError:
@@ -71,26 +74,17 @@ class Pace:
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
 
-    def gettimeout(self) -> float | None:
-        return self._sock.gettimeout()
-
-    def settimeout(self, seconds: float | None) -> None:
-        self._sock.settimeout(seconds)
-
-    def _recv_head(self, size: int, now: float) -> bytes:
+    def _recv_head(self, size: int, left: float) -> bytes:
         """A head that does not end is dropped as if the client had gone: there is no request to answer."""
-        assert self._head_ends is not None
-        left = self._head_ends - now
         if left <= 0:
             raise NoMoreData
-        if left < self._stall_seconds:
-            self._sock.settimeout(left)
+        if self._head_begun:
+            self._sock.limit_receiving(left)
+        self._head_begun = True
         try:
             return self._sock.recv(size)
         except TimeoutError:
             raise NoMoreData from None
-        finally:
-            self._sock.settimeout(self._stall_seconds)
 
     def _count(self, received: int, waited: float) -> None:
         self._received += received

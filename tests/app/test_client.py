@@ -1,0 +1,117 @@
+"""The socket that clients are served on: its waits end, and an answer leaves in one piece."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.client import ClientSocket
+from tests.app.server import Web
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[ClientSocket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname(), timeout=30)
+        accepted, _ = listener.accept()
+    with ClientSocket.adopt(accepted, seconds=0.5) as ours, theirs:
+        yield ours, theirs
+
+
+def test_receiving_ends_without_a_byte(pair: tuple[ClientSocket, socket.socket]) -> None:
+    ours, _ = pair
+    with pytest.raises(TimeoutError):
+        ours.recv(1)
+    with pytest.raises(TimeoutError):
+        ours.recv_into(bytearray(1))
+
+
+def test_the_limit_of_receiving_can_change(pair: tuple[ClientSocket, socket.socket]) -> None:
+    ours, _ = pair
+    ours.limit_receiving(1.5)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        ours.recv(1)
+    assert time.monotonic() - began > 1
+
+
+def test_it_blocks_whatever_gunicorn_asks_for(pair: tuple[ClientSocket, socket.socket]) -> None:
+    ours, theirs = pair
+    ours.setblocking(False)
+    theirs.sendall(b"x")
+    assert ours.recv(1) == b"x"
+    assert ours.readable_within(0) is False
+
+
+def test_who_reads_nothing_is_let_go(pair: tuple[ClientSocket, socket.socket]) -> None:
+    with pytest.raises(TimeoutError):
+        pair[0].sendall(bytes(16 * MIB))
+
+
+def test_who_trickles_is_let_go(pair: tuple[ClientSocket, socket.socket]) -> None:
+    """Each piece taken starts the kernel's time-out anew, but not the time for the whole."""
+    ours, theirs = pair
+    done = threading.Event()
+
+    def trickle() -> None:
+        while not done.wait(0.05):
+            theirs.recv(64 * 1024)
+
+    reader = threading.Thread(target=trickle)
+    reader.start()
+    try:
+        with pytest.raises(TimeoutError):
+            ours.sendall(bytes(256 * MIB))
+    finally:
+        done.set()
+        reader.join()
+
+
+def test_a_file_ends_with_who_does_not_read(pair: tuple[ClientSocket, socket.socket], tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(16 * MIB))
+    with (tmp_path / "large").open("rb") as file, pytest.raises(TimeoutError):
+        pair[0].sendfile(file)
+
+
+def test_what_is_held_leaves_with_what_follows(pair: tuple[ClientSocket, socket.socket]) -> None:
+    ours, theirs = pair
+    ours.hold_next()
+    ours.sendall(b"head ")
+    assert select.select([theirs], [], [], 0.1)[0] == []
+    ours.sendall(b"body")
+    assert theirs.recv(100) == b"head body"
+
+
+def test_what_is_held_comes_before_a_file_and_at_the_end(
+    pair: tuple[ClientSocket, socket.socket], tmp_path: Path
+) -> None:
+    ours, theirs = pair
+    (tmp_path / "file").write_bytes(b"file ")
+    ours.hold_next()
+    ours.sendall(b"head ")
+    with (tmp_path / "file").open("rb") as file:
+        ours.sendfile(file)
+    ours.hold_next()
+    ours.sendall(b"head alone")
+    ours.flush()
+    ours.shutdown(socket.SHUT_WR)
+    with theirs.makefile("rb") as received:
+        assert received.read() == b"head file head alone"
+
+
+def test_an_answer_is_one_packet(shared_web: Web) -> None:
+    with socket.create_connection(("127.0.0.1", shared_web.port), timeout=30) as connection:
+        for _ in range(3):  # the later ones on the thread that stays, or on another
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            assert body
+            time.sleep(0.1)
