@@ -48,15 +48,14 @@ class Access:
 
         with logs.bound(request_id=request_id):
             blocks = self._application(environ, start)
-            log.info(
+            logs.event(
+                log,
                 "request",
-                extra={
-                    "method": environ["REQUEST_METHOD"],
-                    "path": environ.get("RAW_URI", "").partition("?")[0],
-                    "status": int(answer.get("status", 0)),
-                    "ms": round((time.monotonic() - began) * 1000, 1),
-                    "client": environ.get("REMOTE_ADDR"),
-                },
+                method=environ["REQUEST_METHOD"],
+                path=environ.get("RAW_URI", "").partition("?")[0],
+                status=int(answer.get("status", 0)),
+                ms=round((time.monotonic() - began) * 1000, 1),
+                client=environ.get("REMOTE_ADDR"),
             )
         return blocks
 

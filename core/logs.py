@@ -52,10 +52,31 @@ def note(**ids: Any) -> None:
     _ids.set({**_ids.get(), **ids})
 
 
+def event(log: logging.Logger, message: str, **fields: Any) -> None:
+    """What `log.info` says, without a record on the way: a third of its cost, for what is logged at every request."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    if _lines is None:  # this process collects its logs in another way
+        log.info(message, extra=fields)
+        return
+    about = {
+        "time": datetime.now(UTC).isoformat(),
+        "level": "INFO",
+        "logger": log.name,
+        "pid": os.getpid(),
+        "message": message,
+    }
+    _lines.write(_text({**about, **_ids.get(), **fields}))
+
+
+def _text(fields: Mapping[str, Any]) -> str:
+    line = _encode(fields).replace("\x7f", "\\u007f")
+    return _URL_SECRET.sub("://***@", line) if "://" in line else line
+
+
 class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = _encode(self._fields(record)).replace("\x7f", "\\u007f")
-        return _URL_SECRET.sub("://***@", line) if "://" in line else line
+        return _text(self._fields(record))
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {
@@ -90,19 +111,31 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            rest = memoryview(self.format(record).encode("ascii") + b"\n")
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            self.write(self.format(record))
         except Exception:  # noqa: BLE001 - a log that cannot be written stops no work
             self.handleError(record)
 
+    def write(self, line: str) -> None:
+        """What the descriptor does not take is lost: nobody waits for a log."""
+        rest = memoryview(line.encode("ascii") + b"\n")
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            return
+
+
+_lines: Lines | None = None
+
 
 def configure(settings: Settings) -> None:
+    global _lines
+    _lines = Lines(STANDARD_ERROR)
     # What no line names is not collected: the documented switches ("Optimization" in the logging HOWTO).
     logging._srcfile = None  # noqa: SLF001 - the documented one not to look for the caller
     logging.logThreads = logging.logMultiprocessing = False
     root = logging.getLogger()
-    root.handlers[:] = [Lines(STANDARD_ERROR)]
+    root.handlers[:] = [_lines]
     root.setLevel(settings.log.level)
     logging.captureWarnings(True)
     for name in QUIET:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from core import logs
 
@@ -39,3 +42,30 @@ def test_passwords_in_urls_never_get_out() -> None:
         assert "hush" not in line
         assert "hu:sh" not in line
         assert "://***@h" in json.loads(line)["url"]
+
+
+def test_an_event_is_the_line_that_a_record_would_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = logging.getLogger("tests.event")
+    with (tmp_path / "log").open("wb") as file:
+        monkeypatch.setattr(logs, "_lines", logs.Lines(file.fileno()))
+        log.setLevel(logging.INFO)
+        with logs.bound(request_id="r"):
+            logs.event(log, "request", path="/\x7f\n://u:hush@h", status=202)
+        log.setLevel(logging.WARNING)
+        logs.event(log, "not at this level")
+        log.setLevel(logging.NOTSET)
+    [line] = (tmp_path / "log").read_text().splitlines()
+    said = json.loads(line)
+    assert "\x7f" not in line
+    assert said["path"] == "/\x7f\n://***@h"
+    record = json.loads(formatted("request", path="", status=202, request_id="r"))
+    assert said.keys() == record.keys()
+    assert (said["level"], said["logger"], said["request_id"]) == ("INFO", "tests.event", "r")
+
+
+def test_an_event_elsewhere_is_a_record(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_lines", None)
+    with caplog.at_level(logging.INFO):
+        logs.event(logging.getLogger("tests.event"), "request", status=202)
+    [record] = caplog.records
+    assert (record.getMessage(), vars(record)["status"]) == ("request", 202)
