@@ -13,7 +13,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from core.errors import Superseded
+from core.errors import StoreUnavailable, Superseded
 from core.model import Replica
 from database.transactions import Database
 from metadata import blobs, rows
@@ -38,6 +38,7 @@ class Repairs:
         """The place for a new copy: the same replica under a generation that nobody used. The old key is garbage.
 
         Raises:
+            StoreUnavailable: no other replica is healthy, so the bytes that are there may be the last of their kind.
             Superseded: somebody else began, or it is healthy or gone by now.
         """
         return self._database.run(_begin, broken)
@@ -105,6 +106,9 @@ def _take(connection: Connection, limit: int, lease: timedelta) -> list[Replica]
 
 
 def _begin(connection: Connection, broken: Replica) -> Replica:
+    sources = select(replica.c.store).where(replica.c.blob == broken.blob.sha256, replica.c.state == "healthy")
+    if connection.execute(sources.limit(1)).first() is None:
+        raise StoreUnavailable(f"no healthy replica of {broken.key} is left to repair it from")
     generation = connection.scalar(
         update(replica)
         .where(_is(broken), replica.c.state.in_(DUE))

@@ -33,6 +33,9 @@ def _repair(services: Services, broken: Replica) -> bool:
     blob = broken.blob
     try:
         store = services.store(broken.store)
+        if sources.is_whole(services, broken):
+            services.metadata.repairs.done(broken)
+            return True
         fresh = services.metadata.repairs.begin(broken)
         failpoint("repair.after-begin", broken.key)
         with sources.stream(services, blob.sha256) as body:

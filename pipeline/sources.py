@@ -15,6 +15,7 @@ from core.errors import Corrupt, MillraceError, NotFound, StoreUnavailable, Unav
 from core.model import Replica
 from pipeline.services import Services
 from storage.interface import ObjectStore, Span
+from storage.reading import verified_blocks
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def _first(services: Services, sha256: bytes, opening: Opening) -> Iterator[Bina
                 mark(services, replica, "missing", error.detail)
                 tried[replica] = error
             except Corrupt as error:
-                mark(services, replica, "corrupt", error.detail)
+                _doubt(services, replica, error)
                 tried[replica] = error
             except Unavailable as error:
                 tried[replica] = error
@@ -69,6 +70,28 @@ def _first(services: Services, sha256: bytes, opening: Opening) -> Iterator[Bina
             problems = [error.detail for error in tried.values()] or ["no healthy replica is recorded"]
             raise StoreUnavailable(f"the bytes cannot be read now: {problems[-1]}")
         yield body
+
+
+def is_whole(services: Services, replica: Replica) -> bool:
+    """Read all of it: are the right bytes there?
+
+    Raises:
+        Unavailable: its store does not say.
+    """
+    try:
+        with services.store(replica.store).open(replica.key) as body:
+            for _ in verified_blocks(body, size=replica.blob.size, sha256=replica.blob.sha256):
+                pass
+    except (NotFound, Corrupt):
+        return False
+    return True
+
+
+def _doubt(services: Services, replica: Replica, error: Corrupt) -> None:
+    """One reading condemns nothing: a bit that flipped on its way says nothing of the bytes that lie there."""
+    with suppress(Unavailable):
+        if not is_whole(services, replica):
+            mark(services, replica, "corrupt", error.detail)
 
 
 def _candidates(services: Services, sha256: bytes) -> Iterator[Replica]:
