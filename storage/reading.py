@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from core.errors import Corrupt, InvalidRange
 from storage.interface import Span
@@ -32,21 +34,71 @@ def verified_blocks(body: BinaryIO, *, size: int, sha256: bytes, block: int = BL
     """
     digest = hashlib.sha256()
     left = size
-    last = b""
+    for data in promised_blocks(body, size=size, block=block):
+        digest.update(data)
+        left -= len(data)
+        if not left:
+            require_hash(digest.digest(), sha256)
+        yield data
+    if not size:
+        require_hash(digest.digest(), sha256)
+
+
+def promised_blocks(body: BinaryIO, *, size: int, block: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """The same without a hash: for who takes one beside writing, and publishes after `require_hash`.
+
+    Raises:
+        Corrupt: the body is shorter or longer than `size`.
+    """
+    left = size
     while left:
-        last = _read_fully(body, min(block, left))
-        digest.update(last)
-        left -= len(last)
-        if len(last) < min(block, left + len(last)):
+        wanted = min(block, left)
+        data = _read_fully(body, wanted)
+        left -= len(data)
+        if len(data) < wanted:
             raise Corrupt(f"the body ends after {size - left} of {size} bytes")
-        if left:
-            yield last
-    if body.read(1):
-        raise Corrupt(f"the body is longer than the promised {size} bytes")
-    if digest.digest() != sha256:
-        raise Corrupt(f"the body's SHA-256 is {digest.hexdigest()} and not the promised {sha256.hex()}")
-    if last:
-        yield last
+        if not left:
+            _require_end(body, size)
+        yield data
+    if not size:
+        _require_end(body, size)
+
+
+def require_hash(found: bytes, promised: bytes) -> None:
+    """
+    Raises:
+        Corrupt: they differ.
+    """
+    if found != promised:
+        raise Corrupt(f"the body's SHA-256 is {found.hex()} and not the promised {promised.hex()}")
+
+
+class HashBeside:
+    """SHA-256 of blocks in a thread, while their writer writes and syncs them. At most `BEHIND` blocks are in memory
+    for it: enough to hash a body of a few MiB while the disk syncs it."""
+
+    BEHIND = 8
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        self._behind: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def update(self, block: bytes) -> None:
+        if len(self._behind) == self.BEHIND:
+            self._behind.popleft().result()
+        self._behind.append(self._thread.submit(self._digest.update, block))
+
+    def digest(self) -> bytes:
+        while self._behind:
+            self._behind.popleft().result()
+        return self._digest.digest()
 
 
 def stops_at(span: Span, size: int) -> int:
@@ -119,6 +171,11 @@ class ObjectFile(io.RawIOBase):
         if not self.closed:
             os.close(self._descriptor)
         super().close()
+
+
+def _require_end(body: BinaryIO, size: int) -> None:
+    if body.read(1):
+        raise Corrupt(f"the body is longer than the promised {size} bytes")
 
 
 def _read_fully(body: BinaryIO, count: int) -> bytes:

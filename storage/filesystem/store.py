@@ -30,7 +30,15 @@ from storage.interface import ObjectStore, Span, Stored
 from storage.object_keys import require_legal
 from storage.options import Deployment
 from storage.os_errors import translated
-from storage.reading import BLOCK_BYTES, ObjectFile, stops_at, verified_blocks
+from storage.reading import (
+    BLOCK_BYTES,
+    HashBeside,
+    ObjectFile,
+    promised_blocks,
+    require_hash,
+    stops_at,
+    verified_blocks,
+)
 from storage.temporary_files import DIRECTORY, TemporaryFile, remove_leftovers, temporary_file
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -72,14 +80,11 @@ class FilesystemStore:
         self._prepare()
         self._space.require(size)
         with temporary_file(self._root / "tmp", f"{self.name}: {key}") as file:
-            for block in verified_blocks(body, size=size, sha256=sha256):
-                with self._errors(key):
-                    failpoint("filesystem.before-write", key)
-                    file.write(block)
+            if size <= BLOCK_BYTES:
+                self._write(file, key, verified_blocks(body, size=size, sha256=sha256))
+            else:
+                self._write_while_hashing(file, key, body, size, sha256)
             with self._errors(key):
-                failpoint("filesystem.before-fsync", key)
-                if self._sync:
-                    os.fsync(file.descriptor)
                 return self._publish(file, key, size, sha256)
 
     def open(self, key: str, span: Span | None = None) -> AbstractContextManager[BinaryIO]:
@@ -136,6 +141,29 @@ class FilesystemStore:
 
     def close(self) -> None:
         """Nothing is held between calls."""
+
+    def _write(self, file: TemporaryFile, key: str, blocks: Iterable[bytes]) -> None:
+        """And sync it."""
+        for block in blocks:
+            with self._errors(key):
+                failpoint("filesystem.before-write", key)
+                file.write(block)
+        with self._errors(key):
+            failpoint("filesystem.before-fsync", key)
+            if self._sync:
+                os.fsync(file.descriptor)
+
+    def _write_while_hashing(self, file: TemporaryFile, key: str, body: BinaryIO, size: int, sha256: bytes) -> None:
+        """Hashing takes as long as writing does, and waiting for a disk leaves the processor free."""
+
+        def hashed() -> Iterator[bytes]:
+            for block in promised_blocks(body, size=size):
+                digest.update(block)
+                yield block
+
+        with HashBeside() as digest:
+            self._write(file, key, hashed())
+            require_hash(digest.digest(), sha256)
 
     def _open(self, key: str) -> tuple[int, os.stat_result]:
         require_legal(key)
