@@ -14,6 +14,9 @@ from storage.memory import MemoryStore
 from storage.registry import BACKENDS, describe, open_stores
 from storage.s3.store import S3Store
 
+PLACEMENT = {"tier": "warm", "priority": 0, "state": "active"}
+"""What every store has by default."""
+
 S3 = {"kind": "s3", "bucket": "pictures", "region": "eu-central-1"}
 
 
@@ -48,6 +51,7 @@ def test_without_stores_there_is_one_below_the_home(tmp_path: Path) -> None:
         "sync_to_disk": True,
         "min_free_bytes": 128 << 20,
         "high_water_percent": 100,
+        **PLACEMENT,
     }
 
 
@@ -118,4 +122,4 @@ def test_secrets_are_never_shown() -> None:
 
 
 def test_describe_does_not_ask_how_the_process_runs() -> None:
-    assert describe(settings(main={"kind": "memory"})) == {"main": {"kind": "memory"}}
+    assert describe(settings(main={"kind": "memory"})) == {"main": {"kind": "memory", **PLACEMENT}}
