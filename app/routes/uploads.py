@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 from flask import Blueprint, Response, request
 
@@ -36,15 +37,16 @@ def upload(context: Context, environ: WSGIEnvironment) -> Reply:
     offer = _offer(environ)
     with context.shares.receiving():
         accepted = accept(context.services, offer, path, environ.get("HTTP_IDEMPOTENCY_KEY"))
-    logs.note(upload_id=str(accepted.manifest.id), asset_id=str(accepted.manifest.asset_id))
+    told = _told(accepted, path)
+    logs.note(upload_id=told["id"], asset_id=told["assetId"])
     seconds = wait_seconds(environ.get("HTTP_PREFER"))
     try:
         ingest = None if seconds is None else _wait(context, accepted, seconds)
     except StoreFull as full:
-        return _kept(environ, accepted, path, full)
+        return _kept(environ, told, full)
     if ingest is None:
-        return _taken(accepted, path)
-    return _stored(accepted, path, ingest, {"Preference-Applied": f"wait={seconds}"})
+        return Reply(202, told, {"Location": told["links"]["self"]})
+    return _stored(told, path, ingest, {"Preference-Applied": f"wait={seconds}"})
 
 
 def _offer(environ: WSGIEnvironment) -> RawOffer | FormOffer:
@@ -67,32 +69,28 @@ def _wait(context: Context, accepted: Accepted, seconds: int) -> Ingest | None:
         return None
 
 
-def _taken(accepted: Accepted, path: AssetPath) -> Reply:
-    told = _told(accepted, path, "staged")
-    return Reply(202, told, {"Location": told["links"]["self"]})
-
-
-def _kept(environ: WSGIEnvironment, accepted: Accepted, path: AssetPath, full: StoreFull) -> Reply:
+def _kept(environ: WSGIEnvironment, told: dict[str, Any], full: StoreFull) -> Reply:
     """507 to a client that asked to wait: not stored, for a reason that is worth knowing, and not lost either."""
-    told = _told(accepted, path, "staged")
     detail = f"the upload is accepted and kept; do not send it again. It is stored once there is room. ({full.detail})"
     headers = {"Location": told["links"]["self"]}  # and no Retry-After, which would ask for the upload again
     return problem(environ, full.code, detail, headers=headers, members={"upload": told})
 
 
-def _stored(accepted: Accepted, path: AssetPath, ingest: Ingest, headers: dict[str, str]) -> Reply:
+def _stored(told: dict[str, Any], path: AssetPath, ingest: Ingest, headers: dict[str, str]) -> Reply:
     location = f"/assets{path.url}/-/entry/{ingest.entry}"
-    told = _told(accepted, path, ingest.state.value) | {"entry": ingest.entry}
-    told["links"] |= {"asset": location}
-    return Reply(201, told, headers | {"Location": location})
+    links = told["links"] | {"asset": location}
+    stored = told | {"state": ingest.state.value, "entry": ingest.entry, "links": links}
+    return Reply(201, stored, headers | {"Location": location})
 
 
-def _told(accepted: Accepted, path: AssetPath, state: str) -> dict[str, Any]:
+def _told(accepted: Accepted, path: AssetPath) -> dict[str, Any]:
+    """Of an upload that is staged."""
     manifest = accepted.manifest
+    upload_id = str(manifest.id)
     return {
-        "id": str(manifest.id),
-        "assetId": str(manifest.asset_id),
-        "state": state,
+        "id": upload_id,
+        "assetId": str(manifest.asset_id) if manifest.keyed else upload_id,
+        "state": "staged",
         "path": path.text,
         "size": manifest.size,
         "sha256": manifest.sha256.hex(),
@@ -100,11 +98,11 @@ def _told(accepted: Accepted, path: AssetPath, state: str) -> dict[str, Any]:
         "width": manifest.image.width,
         "height": manifest.image.height,
         "durability": accepted.durability.value,
-        "links": {"self": _ingest_url(accepted), "asset": f"/assets{path.url}"},
+        "links": {"self": _ingest_url(upload_id, accepted.host_id), "asset": f"/assets{path.url}"},
     }
 
 
-def _ingest_url(accepted: Accepted) -> str:
+def _ingest_url(upload_id: str, host_id: UUID | None) -> str:
     """With the host that has the bytes: until it has announced them, no other can tell."""
-    url = f"/ingests/{accepted.manifest.id}"
-    return url if accepted.host_id is None else f"{url}?at={accepted.host_id}"
+    url = f"/ingests/{upload_id}"
+    return url if host_id is None else f"{url}?at={host_id}"
