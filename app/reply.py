@@ -13,6 +13,8 @@ from flask import Response
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
+_encode = json.JSONEncoder(check_circular=False).encode
+
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -25,12 +27,12 @@ class Reply:
 
     def send(self, start_response: StartResponse) -> list[bytes]:
         """As WSGI."""
-        body = json.dumps(self.document).encode()
+        body = _encode(self.document).encode()
         length = ("Content-Length", str(len(body)))
         headers = [("Content-Type", self.content_type), length, *self.headers.items()]
         start_response(STATUS_LINES[self.status], headers)
         return [body]
 
     def to_flask(self) -> Response:
-        body = json.dumps(self.document)
+        body = _encode(self.document)
         return Response(body, self.status, dict(self.headers), content_type=self.content_type)

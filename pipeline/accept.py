@@ -37,7 +37,7 @@ SNIFFED = 32
 
 PRINTABLE = range(0x20, 0x7F)
 
-_compact = json.JSONEncoder(separators=(",", ":")).encode
+_compact = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Offer(Protocol):
