@@ -16,7 +16,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from stat import S_ISREG
 from threading import Lock
 from typing import BinaryIO, Literal, cast
@@ -24,6 +23,7 @@ from typing import BinaryIO, Literal, cast
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound, StoreUnavailable
 from core.failpoints import failpoint
+from storage.filesystem.directories import make_durably, open_or_make
 from storage.filesystem.fan_out import parts, walk
 from storage.free_space import DiskOptions, FreeSpace
 from storage.interface import ObjectStore, Span, Stored
@@ -90,7 +90,8 @@ class FilesystemStore:
     def open(self, key: str, span: Span | None = None) -> AbstractContextManager[BinaryIO]:
         descriptor, status = self._open(key)
         if span is None:
-            return io.BufferedReader(ObjectFile(descriptor, key), BLOCK_BYTES)
+            buffer = min(max(status.st_size, io.DEFAULT_BUFFER_SIZE), BLOCK_BYTES)
+            return io.BufferedReader(ObjectFile(descriptor, key), buffer)
         try:
             stop = stops_at(span, status.st_size)
         except BaseException:
@@ -224,9 +225,7 @@ class FilesystemStore:
         current = os.open(self._objects, DIRECTORY)
         for depth, name in enumerate(path, start=1):
             try:
-                with suppress(FileExistsError):
-                    os.mkdir(name, 0o777, dir_fd=current)
-                below = os.open(name, DIRECTORY, dir_fd=current)
+                below = open_or_make(name, current)
                 self._sync_entry(path[:depth], current)
             finally:
                 os.close(current)
@@ -273,26 +272,12 @@ class FilesystemStore:
             if self._ready:
                 return
             for folder in (self._root / "objects", self._root / "tmp"):
-                _make_durably(folder, sync=self._sync)
+                make_durably(folder, sync=self._sync)
             remove_leftovers(self._root / "tmp")
             self._ready = True
 
     def _errors(self, subject: str) -> AbstractContextManager[None]:
         return translated(f"{self.name}: {subject}")
-
-
-def _make_durably(folder: Path, *, sync: bool) -> None:
-    """`mkdir -p`, with every directory that got a new entry synced. What is there already is left alone."""
-    if folder.is_dir():
-        return
-    _make_durably(folder.parent, sync=sync)
-    folder.mkdir(exist_ok=True)
-    if sync:
-        parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
 
 
 def _stored(key: str, status: os.stat_result) -> Stored:
