@@ -228,6 +228,47 @@ class Failure:
     wish: str | None = None
 
 
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DONE = "done"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        return self in (JobState.CANCELLED, JobState.DONE, JobState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Long work that survives whoever does it. `cursor` is where to go on; `progress` is for people. With `wish`
+    somebody asked for it to be paused or cancelled, and whoever does it has not come to that yet."""
+
+    id: UUID
+    kind: str
+    arguments: Mapping[str, Any]
+    state: JobState
+    wish: str | None
+    cursor: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    error: str | None
+    fence: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """What was said of a store while everything runs; it goes before the settings."""
+
+    name: str
+    state: str
+    successor: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     items: Sequence[T]

@@ -13,8 +13,10 @@ from database.transactions import Database
 from metadata.assets import Assets
 from metadata.blobs import Blobs
 from metadata.failures import Failures
+from metadata.jobs import Jobs
 from metadata.repairs import Repairs
 from metadata.retention import Retention
+from metadata.stores import Stores
 from metadata.uploads import Uploads
 from metadata.variants import Variants
 
@@ -24,6 +26,8 @@ class Metadata:
     database: Database
     blobs: Blobs
     repairs: Repairs
+    stores: Stores
+    jobs: Jobs
     assets: Assets
     variants: Variants
     uploads: Uploads
@@ -46,6 +50,8 @@ class Metadata:
             database,
             Blobs(database),
             Repairs(database),
+            Stores(database),
+            Jobs(database),
             Assets(database),
             Variants(database),
             Uploads(database),

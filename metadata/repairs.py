@@ -13,7 +13,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from core.errors import StoreUnavailable, Superseded
+from core.errors import NotFound, StoreUnavailable, Superseded
 from core.model import Replica
 from database.transactions import Database
 from metadata import blobs, rows
@@ -43,6 +43,14 @@ class Repairs:
         """
         return self._database.run(_begin, broken)
 
+    def ensure(self, sha256: bytes, store: str) -> tuple[Replica, bool]:
+        """The replica of a blob in a store, wanted from now on if there was none, and whether it is healthy.
+
+        Raises:
+            NotFound: the blob is gone.
+        """
+        return self._database.run(_ensure, sha256, store)
+
     def done(self, repaired: Replica) -> None:
         """The object is in its store.
 
@@ -54,6 +62,10 @@ class Repairs:
         except Superseded:
             self._database.run(blobs.abandon, [repaired])
             raise
+
+    def verified(self, replica: Replica) -> None:
+        """Its bytes were read and are right."""
+        self._database.run(_verified, replica)
 
     def failed(self, broken: Replica, detail: str, delay: timedelta) -> None:
         """Not this time: due again after `delay`, twice as long after each further failure, up to 256 times."""
@@ -74,6 +86,15 @@ def want(connection: Connection, sha256: bytes, stores: Sequence[str]) -> None:
     ).all()
     if added:
         connection.execute(insert(verify_event).values(result="wanted"), [row._asdict() for row in added])
+
+
+def _ensure(connection: Connection, sha256: bytes, store: str) -> tuple[Replica, bool]:
+    known = select(blob.c.size).where(blob.c.sha256 == sha256)
+    if connection.scalar(known.with_for_update(read=True, key_share=True)) is None:
+        raise NotFound("the blob is gone")
+    want(connection, sha256, [store])
+    row = connection.execute(rows.replicas().where(replica.c.blob == sha256, replica.c.store == store)).one()
+    return rows.to_replica(row), row.state == "healthy"
 
 
 def _mark(connection: Connection, found: Replica, state: str, detail: str) -> bool:
@@ -130,6 +151,12 @@ def _done(connection: Connection, repaired: Replica) -> None:
     if not changed.rowcount:
         raise Superseded(f"{repaired.key} in {repaired.store} is another replica by now")
     _note(connection, repaired, "repaired", None)
+
+
+def _verified(connection: Connection, found: Replica) -> None:
+    connection.execute(
+        update(replica).where(_is(found), replica.c.state == "healthy").values(last_verified_at=func.now())
+    )
 
 
 def _failed(connection: Connection, broken: Replica, detail: str, delay: timedelta) -> None:

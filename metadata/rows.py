@@ -15,6 +15,8 @@ from core.model import (
     Failure,
     FailureReason,
     ImageFacts,
+    Job,
+    JobState,
     LeasedVariant,
     Replica,
     Variant,
@@ -122,3 +124,20 @@ def failures() -> Select[Any]:
 def to_failure(row: AnyRow) -> Failure:
     reason = FailureReason(row.kind, row.detail)
     return Failure(row.id, row.subject, row.host_id, row.shown_path, reason, row.failed_at, row.wish)
+
+
+def to_job(row: AnyRow) -> Job:
+    return Job(
+        id=row.id,
+        kind=row.kind,
+        arguments=row.arguments,
+        state=JobState(row.state),
+        wish=row.wish,
+        cursor=row.cursor,
+        progress=row.progress,
+        error=row.error,
+        fence=row.fence,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )

@@ -63,8 +63,17 @@ def work(services: Services, leased: Sequence[LeasedVariant], *, local: BinaryIO
     if len(leased) == 1 and leased[0].unfinished > services.settings.work.max_unfinished:
         _work_alone(services, leased[0])
         return
-    with Renewal(services, leased) as renewal:
+    with _renewed(services, leased) as renewal:
         _settle(services, leased, local, renewal)
+
+
+def _renewed(services: Services, leased: Sequence[LeasedVariant]) -> Renewal:
+    lease = timedelta(seconds=services.settings.work.lease_seconds)
+
+    def renew() -> bool:
+        return len(services.metadata.variants.renew(leased, lease)) == len(leased)
+
+    return Renewal(services, renew, {"source": leased[0].source.hex()})
 
 
 def work_leased(services: Services, leased: LeasedVariant) -> None:
@@ -182,7 +191,7 @@ def _source(services: Services, source: bytes, local: BinaryIO | None) -> Abstra
 def _work_alone(services: Services, leased: LeasedVariant) -> None:
     log.warning("rendering runs alone", extra={"variant": str(leased.id), "unfinished": leased.unfinished})
     size = max((replica.blob.size for replica in services.metadata.blobs.replicas(leased.source)), default=0)
-    with Renewal(services, [leased]):
+    with _renewed(services, [leased]):
         verdict = alone.run(services.settings, ["derive", str(leased.id)], size=size, text=alone.leased_to_json(leased))
     if verdict is not None:
         _conclude(services, leased, verdict, final=True)

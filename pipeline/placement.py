@@ -1,19 +1,19 @@
 """Which stores hold which bytes: the `[[placement]]` rules of the settings, and in which order replicas are read.
 
 The first rule that fits decides; without one it is `default_store` alone. A store that is draining or read-only takes
-nothing new: `default_store` takes its place.
+nothing new: its successor takes its place, or `default_store`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from core.errors import Misconfigured
-from core.model import BlobFacts, Replica
+from core.errors import Misconfigured, StoreUnavailable
+from core.model import BlobFacts, Replica, StoreState
 from core.patterns import path_pattern
 from core.settings import Placement, Settings
 from metadata.collection import Reference
@@ -39,9 +39,16 @@ class Placements:
     rules: Sequence[tuple[re.Pattern[str], Placement]]
     default_store: str
     stores: Mapping[str, StoreOptions]
+    states: Callable[[], Mapping[str, StoreState]] = dict
+    """What was said of stores while everything runs; it goes before the settings."""
 
     @classmethod
-    def parse(cls, settings: Settings, stores: Mapping[str, StoreOptions]) -> Placements:
+    def parse(
+        cls,
+        settings: Settings,
+        stores: Mapping[str, StoreOptions],
+        states: Callable[[], Mapping[str, StoreState]] = dict,
+    ) -> Placements:
         """
         Raises:
             Misconfigured: a rule names a store that is not there, or names one twice; `default_store` takes nothing.
@@ -60,15 +67,16 @@ class Placements:
             if len(set(named)) != len(named):
                 raise Misconfigured(f"placement {number}: replicas lie in different stores, and one is named twice")
         rules = [(path_pattern(rule.match), rule) for rule in settings.placement]
-        return cls(rules, settings.default_store, stores)
+        return cls(rules, settings.default_store, stores, states)
 
     def plan(self, path: str, blob: BlobFacts, *, variant: bool = False) -> Plan:
         """Where a blob goes that is, or is a variant of, the asset at `path`."""
         rule = next((rule for pattern, rule in self.rules if _fits(pattern, rule, path, blob, variant)), None)
+        said = self.states()
         if rule is None:
-            return Plan((self.default_store,))
-        first = self._writable(rule.store)
-        others = [name for name in dict.fromkeys(map(self._writable, rule.replicas)) if name != first]
+            return Plan((self._writable(self.default_store, said),))
+        first = self._writable(rule.store, said)
+        others = [name for name in dict.fromkeys(self._writable(one, said) for one in rule.replicas) if name != first]
         return Plan((first, *others)) if rule.replication == "sync" else Plan((first,), others)
 
     def named(self, path: str, blob: BlobFacts, *, variant: bool) -> frozenset[str]:
@@ -97,8 +105,22 @@ class Placements:
             return len(TIERS), 0, verified, replica.store
         return TIERS.index(options.tier), options.priority, verified, replica.store
 
-    def _writable(self, name: str) -> str:
-        return name if self.stores[name].state == "active" else self.default_store
+    def _writable(self, name: str, said: Mapping[str, StoreState]) -> str:
+        """The store itself, or who takes its place, or the place of that one."""
+        for candidate in self._heirs(name, said):
+            state = said[candidate].state if candidate in said else self.stores[candidate].state
+            if state == "active":
+                return candidate
+        raise StoreUnavailable(f"{name!r} takes nothing new, and no active store takes its place")
+
+    def _heirs(self, name: str, said: Mapping[str, StoreState]) -> Iterator[str]:
+        passed: set[str] = set()
+        heir: str | None = name
+        while heir is not None and heir in self.stores and heir not in passed:
+            yield heir
+            passed.add(heir)
+            heir = said[heir].successor if heir in said else None
+        yield self.default_store
 
 
 def _fits(pattern: re.Pattern[str], rule: Placement, path: str, blob: BlobFacts, variant: bool) -> bool:

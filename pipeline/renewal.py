@@ -1,15 +1,13 @@
-"""Keeps leases alive while their variants are rendered."""
+"""Keeps a lease alive while the work under it takes long."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from core.errors import Unavailable
-from core.model import LeasedVariant
 from pipeline.services import Services
 
 log = logging.getLogger(__name__)
@@ -19,9 +17,11 @@ class Renewal:
     """Renews every `lease_renewal_seconds` from a thread of its own until it is left. A lease that is lost is only
     logged: the fence makes the late write change nothing."""
 
-    def __init__(self, services: Services, leased: Sequence[LeasedVariant]) -> None:
-        self._services = services
-        self._leased = leased
+    def __init__(self, services: Services, renew: Callable[[], bool], what: Mapping[str, str]) -> None:
+        """`renew` returns whether the lease is still ours; `what` names the work in the log."""
+        self._seconds = services.settings.work.lease_renewal_seconds
+        self._renew = renew
+        self._what = what
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
 
@@ -34,13 +34,11 @@ class Renewal:
         self._thread.join()
 
     def _run(self) -> None:
-        work = self._services.settings.work
-        lease = timedelta(seconds=work.lease_seconds)
-        while not self._left.wait(work.lease_renewal_seconds):
+        while not self._left.wait(self._seconds):
             try:
-                ours = self._services.metadata.variants.renew(self._leased, lease)
+                ours = self._renew()
             except Unavailable:
                 continue
-            if len(ours) < len(self._leased):
-                log.warning("a lease was lost", extra={"source": self._leased[0].source.hex()})
+            if not ours:
+                log.warning("a lease was lost", extra=dict(self._what))
                 return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -12,7 +14,8 @@ from coordination.cache import Cache
 from coordination.locks import Locks
 from coordination.opening import open_cache, open_locks
 from coordination.turns import Turns
-from core.errors import Misconfigured, StoreUnavailable
+from core.errors import Misconfigured, StoreUnavailable, Unavailable
+from core.model import StoreState
 from core.settings import Settings
 from metadata.catalogue import Metadata
 from pipeline.lookups import Lookups
@@ -23,6 +26,25 @@ from storage.local_copies import LocalCopies
 from storage.registry import open_stores, options_of
 from storage.staging.keys import KeyIndex
 from storage.staging.staging import Staging
+
+STATES_SECONDS = 1.0
+
+
+class StoreStates:
+    """What was said of stores, asked for at most once in `STATES_SECONDS`; while PostgreSQL is away, what it said last.
+    Safe for threads."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+        self._known: Mapping[str, StoreState] = {}
+        self._fresh_until = float("-inf")
+
+    def __call__(self) -> Mapping[str, StoreState]:
+        if time.monotonic() >= self._fresh_until:
+            with suppress(Unavailable):
+                self._known = self._metadata.stores.states()
+                self._fresh_until = time.monotonic() + STATES_SECONDS
+        return self._known
 
 
 class Hints(Protocol):
@@ -119,11 +141,12 @@ def build(
         raise Misconfigured(
             "database_url is not set: set MILLRACE_DATABASE_URL, or use the MILLRACE_HOME of a running stack"
         )
+    metadata = Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds)
     return Services(
         settings=settings,
-        metadata=Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds),
+        metadata=metadata,
         stores=open_stores(settings, owner=owns_stores),
-        placements=Placements.parse(settings, options_of(settings)),
+        placements=Placements.parse(settings, options_of(settings), StoreStates(metadata)),
         profiles=Profiles.parse(settings),
         hints=hints or NoHints(),
         locks=open_locks(settings),

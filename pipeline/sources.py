@@ -16,6 +16,7 @@ from core.model import Replica
 from pipeline.services import Services
 from storage.interface import ObjectStore, Span
 from storage.reading import verified_blocks
+from storage.throttle import UNTHROTTLED, Throttle
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def _first(services: Services, sha256: bytes, opening: Opening) -> Iterator[Bina
                 mark(services, replica, "missing", error.detail)
                 tried[replica] = error
             except Corrupt as error:
-                _doubt(services, replica, error)
+                doubt(services, replica, error)
                 tried[replica] = error
             except Unavailable as error:
                 tried[replica] = error
@@ -72,7 +73,7 @@ def _first(services: Services, sha256: bytes, opening: Opening) -> Iterator[Bina
         yield body
 
 
-def is_whole(services: Services, replica: Replica) -> bool:
+def is_whole(services: Services, replica: Replica, *, throttle: Throttle = UNTHROTTLED) -> bool:
     """Read all of it: are the right bytes there?
 
     Raises:
@@ -80,14 +81,15 @@ def is_whole(services: Services, replica: Replica) -> bool:
     """
     try:
         with services.store(replica.store).open(replica.key) as body:
-            for _ in verified_blocks(body, size=replica.blob.size, sha256=replica.blob.sha256):
+            flow = throttle.body(body)
+            for _ in verified_blocks(flow, size=replica.blob.size, sha256=replica.blob.sha256):
                 pass
     except (NotFound, Corrupt):
         return False
     return True
 
 
-def _doubt(services: Services, replica: Replica, error: Corrupt) -> None:
+def doubt(services: Services, replica: Replica, error: Corrupt) -> None:
     """One reading condemns nothing: a bit that flipped on its way says nothing of the bytes that lie there."""
     with suppress(Unavailable):
         if not is_whole(services, replica):

@@ -1,0 +1,90 @@
+"""What is said of stores while everything runs, and which replicas a store has left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, delete, exists, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from core.model import Replica, StoreState
+from database.transactions import Database
+from metadata import rows
+from metadata.schema import blob, garbage, replica, store
+
+
+class Stores:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def states(self) -> Mapping[str, StoreState]:
+        """Of the stores of which something was said."""
+        query = select(store.c.name, store.c.state, store.c.successor)
+        return self._database.read(lambda connection: {row.name: StoreState(*row) for row in connection.execute(query)})
+
+    def set_state(self, wanted: StoreState) -> None:
+        self._database.run(_set_state, wanted)
+
+    def count(self, name: str) -> tuple[int, int]:
+        """Replicas that are recorded in a store, reserved ones left out, and their bytes."""
+        return self._database.read(_count, name)
+
+    def reserved(self, name: str, seconds: float) -> int:
+        """Replicas that somebody began to put there in the last `seconds` and did not confirm."""
+        return self._database.read(_reserved, name, seconds)
+
+    def page(self, name: str, after: bytes, limit: int) -> list[Replica]:
+        """Its recorded replicas in the order of their hashes, healthy or not."""
+        return self._database.read(_page, name, after, limit)
+
+    def drop(self, leaving: Replica, stays: Replica) -> bool:
+        """The replica goes, and its object is garbage, while another one stays healthy. False: that one is not, or the
+        first is another by now; nothing changed."""
+        return self._database.run(_drop, leaving, stays)
+
+
+def _set_state(connection: Connection, wanted: StoreState) -> None:
+    values = {"state": wanted.state, "successor": wanted.successor, "changed_at": func.now()}
+    statement = insert(store).values(name=wanted.name, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=[store.c.name], set_=values))
+
+
+def _count(connection: Connection, name: str) -> tuple[int, int]:
+    row = connection.execute(
+        select(func.count(), func.coalesce(func.sum(blob.c.size), 0))
+        .select_from(replica)
+        .join(blob, blob.c.sha256 == replica.c.blob)
+        .where(replica.c.store == name, replica.c.state != "pending")
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def _reserved(connection: Connection, name: str, seconds: float) -> int:
+    lately = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    query = select(func.count()).select_from(replica)
+    query = query.where(replica.c.store == name, replica.c.state == "pending", replica.c.reserved_at > lately)
+    return int(connection.scalar(query) or 0)
+
+
+def _page(connection: Connection, name: str, after: bytes, limit: int) -> list[Replica]:
+    query = rows.replicas().where(replica.c.store == name, replica.c.state != "pending", replica.c.blob > after)
+    return [rows.to_replica(row) for row in connection.execute(query.order_by(replica.c.blob).limit(limit))]
+
+
+def _drop(connection: Connection, leaving: Replica, stays: Replica) -> bool:
+    held = select(replica.c.state).where(
+        replica.c.blob == stays.blob.sha256, replica.c.store == stays.store, replica.c.generation == stays.generation
+    )
+    if connection.scalar(held.with_for_update(read=True, key_share=True)) != "healthy":
+        return False
+    dropped = connection.execute(
+        delete(replica).where(
+            replica.c.blob == leaving.blob.sha256,
+            replica.c.store == leaving.store,
+            replica.c.generation == leaving.generation,
+            exists().where(blob.c.sha256 == replica.c.blob),
+        )
+    )
+    if dropped.rowcount:
+        connection.execute(insert(garbage).values(store=leaving.store, key=leaving.key))
+    return dropped.rowcount == 1
