@@ -10,7 +10,7 @@ from app.access import Access
 from app.context import EXTENSION, Context
 from app.door import Door
 from app.health import Health
-from app.routes import assets, failures, health, ingests, uploads
+from app.routes import assets, failures, health, ingests, jobs, uploads
 from app.shares import Shares
 from pipeline.services import Services
 from pipeline.waiting import VariantWaits
@@ -36,7 +36,7 @@ def create(services: Services) -> Flask:
     )
     app.extensions[EXTENSION] = context
     errors.register(app)
-    for module in (uploads, assets, ingests, failures, health):
+    for module in (uploads, assets, ingests, failures, jobs, health):
         app.register_blueprint(module.blueprint)
     app.wsgi_app = Access(Door(context, app.wsgi_app))  # type: ignore[method-assign]  # Flask's documented way
     return app

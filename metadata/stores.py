@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, delete, exists, func, select
+from sqlalchemy import Connection, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica, StoreState
@@ -22,8 +22,9 @@ class Stores:
         query = select(store.c.name, store.c.state, store.c.successor)
         return self._database.read(lambda connection: {row.name: StoreState(*row) for row in connection.execute(query)})
 
-    def set_state(self, wanted: StoreState) -> None:
-        self._database.run(_set_state, wanted)
+    def set_state(self, wanted: StoreState) -> float:
+        """Returns for how many seconds that has been said already."""
+        return self._database.run(_set_state, wanted)
 
     def count(self, name: str) -> tuple[int, int]:
         """Replicas that are recorded in a store, reserved ones left out, and their bytes."""
@@ -43,10 +44,18 @@ class Stores:
         return self._database.run(_drop, leaving, stays)
 
 
-def _set_state(connection: Connection, wanted: StoreState) -> None:
+def _set_state(connection: Connection, wanted: StoreState) -> float:
     values = {"state": wanted.state, "successor": wanted.successor, "changed_at": func.now()}
     statement = insert(store).values(name=wanted.name, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=[store.c.name], set_=values))
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[store.c.name],
+            set_=values,
+            where=or_(store.c.state != wanted.state, store.c.successor.is_distinct_from(wanted.successor)),
+        )
+    )
+    since = select(func.extract("epoch", func.now() - store.c.changed_at)).where(store.c.name == wanted.name)
+    return float(connection.scalar(since) or 0)
 
 
 def _count(connection: Connection, name: str) -> tuple[int, int]:

@@ -7,10 +7,13 @@ may be done twice. A holder renews its lease from a thread while a step takes lo
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from core.errors import MillraceError, Superseded, Unavailable
@@ -32,15 +35,26 @@ class Step:
 
 
 Work = Callable[[Services, Job], Iterator[Step]]
+Wish = Literal["pause", "cancel", "resume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    work: Work
+    check: Callable[[Services, Mapping[str, Any]], Mapping[str, Any]]
+    """The arguments with their defaults, always the same for the same work; or BadRequest."""
 
 
 def run(
     services: Services,
-    kinds: Mapping[str, Work],
+    kinds: Mapping[str, Kind],
     job_id: UUID | None = None,
+    *,
     watch: Callable[[Job], None] = lambda job: None,
+    seconds: float = math.inf,
 ) -> Job | None:
-    """Work on one job until it ends, waits, or is somebody else's. None: there is none to work on."""
+    """Work on one job, or on the one that waits longest, until it ends, waits, is somebody else's, or `seconds` have
+    passed: then it is back in the queue. Interrupted, it is paused. None: there is none to work on."""
     lease = timedelta(seconds=services.settings.work.lease_seconds)
     job = services.metadata.jobs.take(lease, job_id)
     if job is None:
@@ -48,7 +62,7 @@ def run(
     held = job
     with Renewal(services, lambda: services.metadata.jobs.renew(held, lease), {"job": str(job.id)}):
         try:
-            return _run(services, kinds[job.kind], job, lease, watch)
+            return _run(services, kinds[job.kind].work, job, lease, watch, time.monotonic() + seconds)
         except Superseded:
             return services.metadata.jobs.find(job.id)
         except Unavailable as error:
@@ -61,9 +75,13 @@ def run(
         except Exception as error:
             log.exception("a job failed unexpectedly", extra={"job": str(job.id)})
             return services.metadata.jobs.settle(job, JobState.FAILED, f"internal: {type(error).__name__}: {error}")
+        except BaseException:  # the process is told to go
+            with suppress(MillraceError):
+                services.metadata.jobs.settle(job, JobState.PAUSED)
+            raise
 
 
-def _run(services: Services, work: Work, job: Job, lease: timedelta, watch: Callable[[Job], None]) -> Job:
+def _run(services: Services, work: Work, job: Job, lease: timedelta, watch: Callable[[Job], None], until: float) -> Job:
     watch(job)
     for step in work(services, job):
         job = services.metadata.jobs.advance(job, step.cursor, step.progress, lease)
@@ -72,4 +90,6 @@ def _run(services: Services, work: Work, job: Job, lease: timedelta, watch: Call
         if job.wish is not None:
             state = JobState.PAUSED if job.wish == "pause" else JobState.CANCELLED
             return services.metadata.jobs.settle(job, state)
+        if time.monotonic() > until:
+            return services.metadata.jobs.settle(job, JobState.QUEUED)
     return services.metadata.jobs.settle(job, JobState.DONE)

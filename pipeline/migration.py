@@ -38,6 +38,10 @@ class Move:
     """10^6 bytes a second."""
 
     @classmethod
+    def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        return asdict(cls.of(services, arguments))
+
+    @classmethod
     def of(cls, services: Services, arguments: Mapping[str, Any]) -> Move:
         """
         Raises:
@@ -80,31 +84,32 @@ def plan(services: Services, move: Move) -> Progress:
 
 def run(services: Services, job: Job) -> Iterator[Step]:
     move = Move.of(services, job.arguments)
-    services.metadata.stores.set_state(StoreState(move.source, "draining", move.target))
-    drained_at = time.monotonic()
+    drained = StoreState(move.source, "draining", move.target)
+    drained_at = time.monotonic() - services.metadata.stores.set_state(drained)
     failpoint("migrate.after-drain", str(job.id))
     throttle = Throttle(None if move.max_mb_s is None else move.max_mb_s * 1e6)
     progress = Progress(**job.progress) if job.progress else plan(services, move)
     after = bytes.fromhex(job.cursor.get("after", ""))
-    changed = True  # by whoever began this round
+    changed = job.cursor.get("changed", True)  # since this round began
     while True:
         page = services.metadata.stores.page(move.source, after, BATCH)
         for one in page:
-            before = progress
+            before = progress.copied + progress.removed
             progress = _move(services, job, move, one, progress, throttle)
-            changed = changed or (progress.copied, progress.removed) != (before.copied, before.removed)
+            changed = changed or progress.copied + progress.removed != before
         if page:
             after = page[-1].blob.sha256
-            yield Step({"after": after.hex()}, progress.to_json())
+            yield Step({"after": after.hex(), "changed": changed}, progress.to_json())
             continue
         if move.delete_source:
             _empty(services, move.source)
         heard = time.monotonic() - drained_at > 2 * STATES_SECONDS
         if heard and not changed and not services.metadata.stores.reserved(move.source, IN_FLIGHT_SECONDS):
             return
-        yield Step({}, progress.to_json())
-        time.sleep(0 if changed else STATES_SECONDS)
+        if not changed:
+            time.sleep(STATES_SECONDS)
         after, changed, progress = b"", not heard, replace(progress, failed=0)
+        yield Step({"changed": changed}, progress.to_json())
 
 
 def _move(services: Services, job: Job, move: Move, one: Replica, progress: Progress, throttle: Throttle) -> Progress:

@@ -77,6 +77,7 @@ def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
         "maintenance.collect_garbage": every,
         "maintenance.mark_lost_hosts": every,
         "maintenance.repair_replicas": every,
+        "maintenance.run_jobs": min(every, 5),
         "maintenance.give_up_reservations": every * 4,
         "maintenance.forget_old": every * 40,
         "maintenance.sweep_stores": every * 240,

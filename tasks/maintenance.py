@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from core.errors import BrokerUnavailable
-from pipeline import maintenance, repair
+from pipeline import jobs, maintenance, repair
+from pipeline.job_kinds import KINDS
 from tasks.base import MillraceTask, services
 from tasks.celery_app import EAGER, app
 from tasks.hints import depth
 
+TURN_SECONDS = 5.0
+"""Of a job, so that the other tasks and the end of a worker need not wait for it."""
 WINDOW = 500
 """Hints that may wait in the eager queue: more would wake nobody sooner, and a backlog would be sent over and over."""
 
@@ -25,6 +28,11 @@ def wake_variants() -> None:
 @app.task(name="maintenance.collect_garbage", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def collect_garbage() -> None:
     maintenance.collect_garbage(services())
+
+
+@app.task(name="maintenance.run_jobs", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+def run_jobs() -> None:
+    jobs.run(services(), KINDS, seconds=TURN_SECONDS)
 
 
 @app.task(name="maintenance.repair_replicas", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types

@@ -14,12 +14,10 @@ import pytest
 from core.errors import BadRequest
 from core.model import Asset, Job, JobState
 from pipeline import jobs, migration
-from pipeline.migration import Move
+from pipeline.job_kinds import KINDS, create, find
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, lined, read
-
-KINDS = {migration.KIND: migration.run}
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def pictures(line: Line, count: int, path: str = "/bare") -> list[tuple[Asset, b
 
 def migrate(line: Line, watch: Callable[[Job], None] = lambda job: None, **arguments: object) -> Job:
     job = line.services.metadata.jobs.create(migration.KIND, {"source": "main", "target": "far", **arguments})
-    done = jobs.run(line.services, KINDS, job.id, watch)
+    done = jobs.run(line.services, KINDS, job.id, watch=watch)
     assert done is not None
     return done
 
@@ -123,18 +121,42 @@ def test_a_job_is_paused_gone_on_with_and_cancelled(line: Line) -> None:
     assert 0 < paused.progress["copied"] < len(brought)
     assert jobs.run(line.services, KINDS, paused.id) is None
     wishes(paused.id, "resume")
-    ended = jobs.run(line.services, KINDS, paused.id, lambda job: wishes(job.id, "cancel") and None)
+    ended = jobs.run(line.services, KINDS, paused.id, watch=lambda job: wishes(job.id, "cancel") and None)
     assert ended is not None
     assert ended.state is JobState.CANCELLED
     assert ended.progress["copied"] > paused.progress["copied"]
     assert wishes(ended.id, "resume") == ended
 
 
+def test_a_turn_that_is_over_leaves_the_rest_to_the_next(line: Line) -> None:
+    brought = pictures(line, 50)
+    created = create(line.services, migration.KIND, {"source": "main", "target": "far"})
+    turns = 0
+    while not find(line.services, created.id).state.ended:
+        jobs.run(line.services, KINDS, seconds=0)
+        turns += 1
+    assert turns > 2
+    assert all(held_by(line, asset.blob) == ["far", "main"] for asset, _ in brought)
+
+
+def test_interrupted_it_is_paused(line: Line) -> None:
+    pictures(line, 30)
+
+    def interrupt(job: Job) -> None:
+        if job.progress:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        migrate(line, interrupt)
+    [job] = line.services.metadata.jobs.newest(10)
+    assert job.state is JobState.PAUSED
+
+
 def test_the_same_migration_is_one_job(line: Line) -> None:
-    create = line.services.metadata.jobs.create
-    one = create(migration.KIND, {"source": "main", "target": "far"})
-    assert create(migration.KIND, {"target": "far", "source": "main"}).id == one.id
-    assert create(migration.KIND, {"source": "main", "target": "fast"}).id != one.id
+    one = create(line.services, migration.KIND, {"source": "main", "target": "far"})
+    again = create(line.services, migration.KIND, {"target": "far", "source": "main", "delete_source": False})
+    assert again == one
+    assert create(line.services, migration.KIND, {"source": "main", "target": "fast"}).id != one.id
 
 
 @pytest.mark.parametrize(
@@ -149,7 +171,7 @@ def test_the_same_migration_is_one_job(line: Line) -> None:
 )
 def test_arguments_that_cannot_work_are_refused(line: Line, arguments: dict[str, object]) -> None:
     with pytest.raises(BadRequest):
-        Move.of(line.services, arguments)
+        create(line.services, migration.KIND, arguments)
 
 
 @pytest.mark.parametrize(

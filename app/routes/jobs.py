@@ -1,0 +1,82 @@
+"""`/jobs`: long work on the stores, and how far it is."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify, request
+
+from app.context import known_parameters, services, shares
+from core.errors import BadRequest
+from core.model import Job
+from pipeline import job_kinds
+from pipeline.jobs import Wish
+
+blueprint = Blueprint("jobs", __name__)
+
+MAX_BODY = 64 << 10
+
+
+@blueprint.get("/jobs")
+def page() -> Response:
+    known_parameters()
+    with shares().reading():
+        found = services().metadata.jobs.newest(job_kinds.MAX_PAGE)
+    return jsonify({"jobs": [_told(job) for job in found]})
+
+
+@blueprint.post("/jobs")
+def create() -> Response:
+    """`{"kind": "migrate", "arguments": {"source": …, "target": …}}`: 202, also when the same work is under way."""
+    known_parameters()
+    kind, arguments = _asked()
+    with shares().reading():
+        job = job_kinds.create(services(), kind, arguments)
+    response = jsonify(_told(job))
+    response.status_code = 202
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return response
+
+
+@blueprint.get("/jobs/<uuid:job_id>")
+def one(job_id: UUID) -> Response:
+    known_parameters()
+    with shares().reading():
+        return jsonify(_told(job_kinds.find(services(), job_id)))
+
+
+@blueprint.post("/jobs/<uuid:job_id>/<any(pause, resume, cancel):wish>")
+def wish(job_id: UUID, wish: str) -> Response:
+    """200 with the job; a wish that whoever works on it has not come to yet is shown."""
+    known_parameters()
+    with shares().reading():
+        return jsonify(_told(job_kinds.wish(services(), job_id, cast(Wish, wish))))
+
+
+def _asked() -> tuple[str, dict[str, Any]]:
+    if (request.content_length or 0) > MAX_BODY:
+        raise BadRequest(f"a job is described in at most {MAX_BODY} bytes")
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict) or not body.keys() <= {"kind", "arguments"}:
+        raise BadRequest('a job is a JSON object with "kind" and "arguments"')
+    kind, arguments = body.get("kind"), body.get("arguments", {})
+    if not isinstance(kind, str) or not isinstance(arguments, dict):
+        raise BadRequest('"kind" is a string, "arguments" an object')
+    return kind, arguments
+
+
+def _told(job: Job) -> dict[str, Any]:
+    path = f"/jobs/{job.id}"
+    times = {"created": job.created_at, "started": job.started_at, "finished": job.finished_at}
+    return {
+        "id": str(job.id),
+        "kind": job.kind,
+        "arguments": job.arguments,
+        "state": job.state.value,
+        "wish": job.wish,
+        "progress": job.progress,
+        "error": job.error,
+        "times": {name: None if at is None else at.isoformat() for name, at in times.items()},
+        "links": {"self": path, **{wish: f"{path}/{wish}" for wish in ("pause", "resume", "cancel")}},
+    }
