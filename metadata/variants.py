@@ -10,17 +10,13 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     LargeBinary,
     Uuid,
-    and_,
     column,
     delete,
     func,
-    or_,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -29,7 +25,7 @@ from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
 from database.transactions import Database
-from metadata import blobs, links, repairs, rows
+from metadata import blobs, leases, links, repairs, rows
 from metadata.arrays import Rows
 from metadata.schema import asset, asset_variant, blob, failure, variant
 
@@ -79,16 +75,16 @@ class Variants:
 
     def due_sources(self, limit: int) -> list[bytes]:
         """Blobs with a variant that is due and that nobody holds, the longest waiting first."""
-        return self._database.read(_due_sources, limit)
+        return self._database.read(leases.due_sources, limit)
 
     def lease(self, source: bytes, lease: timedelta, *, one: UUID | None = None) -> list[LeasedVariant]:
         """All due variants of a blob that nobody tried yet; if there is none, one that was tried. So the first attempt
         shares one decode, and later ones do not fail each other. `one`: this variant, if it is due."""
-        return self._database.run(_lease, source, lease, one)
+        return self._database.run(leases.lease, source, lease, one)
 
     def renew(self, leased: Sequence[LeasedVariant], lease: timedelta) -> list[LeasedVariant]:
         """Returns those that are still ours."""
-        return self._database.run(_renew, leased, lease)
+        return self._database.run(leases.renew, leased, lease)
 
     def finish(self, done: Sequence[Stored]) -> int:
         """The objects are there: all of these are ready, in one transaction. Returns how many were still ours; bytes of
@@ -109,7 +105,7 @@ class Variants:
         self, leased: Sequence[LeasedVariant], *, delay: timedelta, reason: FailureReason | None = None
     ) -> None:
         """An orderly end that is not the variants' fault: the attempt does not count."""
-        self._database.run(_give_back, leased, delay, reason)
+        self._database.run(leases.give_back, leased, delay, reason)
 
     def failed(self, leased: Sequence[LeasedVariant], reason: FailureReason, *, final: bool, delay: timedelta) -> None:
         """An error of the variants themselves: due again after `delay`, or, when `final`, failed and visibly so."""
@@ -128,18 +124,6 @@ def of_asset(connection: Connection, asset_id: UUID) -> list[Variant]:
     query = rows.variants().where(asset_variant.c.asset_id == asset_id)
     query = query.order_by(asset_variant.c.eager.desc(), asset_variant.c.profile, variant.c.created_at, variant.c.id)
     return [rows.to_variant(row) for row in connection.execute(query)]
-
-
-def _due() -> ColumnElement[bool]:
-    free = or_(variant.c.lease_until.is_(None), variant.c.lease_until < func.now())
-    return and_(variant.c.state == "pending", variant.c.next_attempt_at <= func.now(), free)
-
-
-def _ours(leased: Sequence[LeasedVariant]) -> ColumnElement[bool]:
-    return and_(
-        variant.c.state == "pending",
-        tuple_(variant.c.id, variant.c.fence).in_([(one.id, one.fence) for one in leased]),
-    )
 
 
 def _find(connection: Connection, asset_id: UUID, recipe_hash: bytes) -> Variant | None:
@@ -164,48 +148,6 @@ def _want(connection: Connection, asset_id: UUID, source: bytes, want: WantedVar
     found = _find(connection, asset_id, want.recipe_hash)
     assert found is not None, "linked in this transaction"
     return found
-
-
-def _due_sources(connection: Connection, limit: int) -> list[bytes]:
-    """Reads a bounded piece of the index whatever waits: several variants of one source come as neighbours."""
-    waiting = select(variant.c.source).where(_due()).order_by(variant.c.next_attempt_at).limit(limit * 8)
-    return list(dict.fromkeys(connection.scalars(waiting)))[:limit]
-
-
-def _lease(connection: Connection, source: bytes, lease: timedelta, one: UUID | None) -> list[LeasedVariant]:
-    due = select(variant.c.id).where(variant.c.source == source, _due()).with_for_update(skip_locked=True)
-    if one is not None:
-        return _take(connection, list(connection.scalars(due.where(variant.c.id == one))), lease)
-    fresh = list(connection.scalars(due.where(variant.c.attempts == 0)))
-    if fresh:
-        return _take(connection, fresh, lease)
-    tried = due.where(variant.c.attempts > 0).order_by(variant.c.attempts, variant.c.next_attempt_at).limit(1)
-    return _take(connection, list(connection.scalars(tried)), lease)
-
-
-def _take(connection: Connection, ids: Sequence[UUID], lease: timedelta) -> list[LeasedVariant]:
-    if not ids:
-        return []
-    taken = connection.execute(
-        update(variant)
-        .where(variant.c.id.in_(ids))
-        .values(
-            fence=variant.c.fence + 1,
-            attempts=variant.c.attempts + 1,
-            unfinished=variant.c.unfinished + 1,
-            lease_until=func.clock_timestamp() + lease,
-        )
-        .returning(*rows.LEASED)
-    )
-    return [rows.to_leased(row) for row in taken]
-
-
-def _renew(connection: Connection, leased: Sequence[LeasedVariant], lease: timedelta) -> list[LeasedVariant]:
-    renewed = connection.scalars(
-        update(variant).where(_ours(leased)).values(lease_until=func.clock_timestamp() + lease).returning(variant.c.id)
-    )
-    ours = set(renewed)
-    return [one for one in leased if one.id in ours]
 
 
 _MADE = Rows("made", column("id", Uuid), column("fence", BigInteger), column("blob", LargeBinary))
@@ -239,30 +181,13 @@ def _finish(connection: Connection, done: Sequence[Stored]) -> int:
     return len(finished)
 
 
-def _give_back(
-    connection: Connection, leased: Sequence[LeasedVariant], delay: timedelta, reason: FailureReason | None
-) -> None:
-    connection.execute(
-        update(variant)
-        .where(_ours(leased))
-        .values(
-            attempts=func.greatest(variant.c.attempts - 1, 0),
-            unfinished=func.greatest(variant.c.unfinished - 1, 0),
-            lease_until=None,
-            next_attempt_at=func.now() + delay,
-            error_kind=reason.kind if reason else None,
-            error_detail=reason.detail if reason else None,
-        )
-    )
-
-
 def _fail(
     connection: Connection, leased: Sequence[LeasedVariant], reason: FailureReason, final: bool, delay: timedelta
 ) -> None:
     settled = list(
         connection.scalars(
             update(variant)
-            .where(_ours(leased))
+            .where(leases.ours(leased))
             .values(
                 state="failed" if final else "pending",
                 finished_at=func.now() if final else None,
