@@ -18,7 +18,7 @@ ELSEWHERE = {
     "s3.before-put": "tests/storage/test_s3_kills.py",
     "s3.after-put": "tests/storage/test_s3_kills.py",
     "s3.before-complete": "tests/storage/test_s3_kills.py",
-    "host.before-link": "tests/storage/test_staging_processes.py",
+    "host.before-link": "tests/storage/staging/test_processes.py",
     "alone.start": "tests/pipeline/test_derive.py",
 }
 """Not on the way of a stack with a filesystem store that runs already: fired by the tests of their rooms."""

@@ -13,6 +13,12 @@ from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 
 
+@pytest.fixture(autouse=True)
+def _configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application reads its settings at the first look at one of its tasks."""
+    monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")
+
+
 class Told(NoHints):
     def __init__(self) -> None:
         self.sources: list[bytes] = []
