@@ -111,7 +111,6 @@ class PostgresStore:
             self._prepare()
             with named(f"{self.name}: delete"):
                 for ids in _groups(self._database.read(_find, batch)):
-                    failpoint("postgres.before-delete")
                     self._database.read(remove, ids, "stored")
 
     def copy_from(self, source: ObjectStore, key: str) -> Stored | None:

@@ -6,20 +6,43 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("app", "cli", "coordination", "core", "imaging", "metadata", "pipeline", "storage", "tasks")
+ROOMS = ("app", "cli", "coordination", "core", "database", "imaging", "metadata", "pipeline", "storage", "tasks")
 CALL = re.compile(r"""\bfailpoint\(\s*f?"([^"]+)\"""")
 
 FOLDERS = ("accepted", "quarantine", "trash")
 """What `staging.move-to-…` stands for (`storage/staging/folders.py`)."""
 
 ELSEWHERE = {
-    "copies.before-write": "tests/storage/test_local_copies.py",
-    "copies.before-rename": "tests/storage/test_local_copies.py",
-    "s3.before-put": "tests/storage/test_s3_kills.py",
-    "s3.after-put": "tests/storage/test_s3_kills.py",
-    "s3.before-complete": "tests/storage/test_s3_kills.py",
-    "host.before-link": "tests/storage/staging/test_processes.py",
-    "alone.start": "tests/pipeline/test_derive.py",
+    name: f"tests/{path}.py"
+    for path, names in {
+        "storage/test_local_copies": ("copies.before-write", "copies.before-rename"),
+        "storage/test_s3_kills": ("s3.before-put", "s3.after-put", "s3.before-complete"),
+        "storage/test_postgres_faults": (
+            "postgres.before-put",
+            "postgres.after-put",
+            "postgres.after-begin",
+            "postgres.after-batch",
+            "postgres.before-publish",
+            "postgres.after-publish",
+        ),
+        "storage/test_rocksdb": (
+            "rocksdb.before-write",
+            "rocksdb.before-record",
+            "rocksdb.after-record",
+            "rocksdb.before-sync",
+        ),
+        "storage/staging/test_processes": ("host.before-link",),
+        "pipeline/test_derive": ("alone.start",),
+        "pipeline/test_migration": (
+            "copy.after-begin",
+            "copy.after-put",
+            "migrate.after-drain",
+            "migrate.after-copy",
+            "migrate.after-delete",
+            "job.after-step",
+        ),
+    }.items()
+    for name in names
 }
 """Not on the way of a stack with a filesystem store that runs already: fired by the tests of their rooms."""
 

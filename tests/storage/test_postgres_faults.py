@@ -57,12 +57,12 @@ fill(store_of(url, **options), "a", b"x" * size)
 @pytest.mark.parametrize(
     ("step", "size", "options", "there", "left"),
     [
-        ("before-put", 1000, {}, False, 0),
-        ("after-put", 1000, {}, True, 0),
-        ("after-begin", 3 * MIB, {}, False, 1),
-        ("after-batch", 3 * MIB, {}, False, 1),
-        ("before-publish", 3 * MIB, {"large_object_threshold": 0}, False, 1),
-        ("after-publish", 3 * MIB, {}, True, 0),
+        ("postgres.before-put", 1000, {}, False, 0),
+        ("postgres.after-put", 1000, {}, True, 0),
+        ("postgres.after-begin", 3 * MIB, {}, False, 1),
+        ("postgres.after-batch", 3 * MIB, {}, False, 1),
+        ("postgres.before-publish", 3 * MIB, {"large_object_threshold": 0}, False, 1),
+        ("postgres.after-publish", 3 * MIB, {}, True, 0),
     ],
 )
 def test_a_killed_put_leaves_all_or_nothing(
@@ -76,7 +76,7 @@ def test_a_killed_put_leaves_all_or_nothing(
     there: bool,
     left: int,
 ) -> None:
-    (tmp_path / f"postgres.{step}").write_text("kill")
+    (tmp_path / step).write_text("kill")
     environment = os.environ | {"MILLRACE_FAILPOINTS": str(tmp_path), "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", WRITER, url, str(size), repr(options)]
     assert subprocess.run(words, env=environment, timeout=60).returncode == -signal.SIGKILL
