@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import NoReturn
 
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
@@ -16,6 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from cli.interruption import interruptible
 from core import settings
 from core.errors import Misconfigured
 from storage.bench import Bench, Measured
@@ -50,7 +47,7 @@ def bench(names: tuple[str, ...], sizes: list[int], seconds: float, as_json: boo
     Whatever it writes it removes, also when it is interrupted.
     """
     measured = []
-    with _interruptible(), _progress() as progress:
+    with interruptible(), _progress() as progress:
         for store in _chosen(names):
             try:
                 for size in sizes:
@@ -79,20 +76,6 @@ def _measure(store: ObjectStore, size: int, seconds: float) -> list[Measured]:
         return list(run.run(size))
     finally:
         run.clean_up()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """TERM ends it as Ctrl-C does: through every `finally`."""
-
-    def interrupt(_number: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _progress() -> Progress:

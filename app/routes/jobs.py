@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from app.context import known_parameters, services, shares
 from core.errors import BadRequest
 from core.model import Job
-from pipeline import job_kinds
+from pipeline import job_json, job_kinds
 from pipeline.jobs import Wish
 
 blueprint = Blueprint("jobs", __name__)
@@ -63,20 +63,10 @@ def _asked() -> tuple[str, dict[str, Any]]:
     kind, arguments = body.get("kind"), body.get("arguments", {})
     if not isinstance(kind, str) or not isinstance(arguments, dict):
         raise BadRequest('"kind" is a string, "arguments" an object')
-    return kind, arguments
+    return kind, job_json.arguments(arguments)
 
 
 def _told(job: Job) -> dict[str, Any]:
     path = f"/jobs/{job.id}"
-    times = {"created": job.created_at, "started": job.started_at, "finished": job.finished_at}
-    return {
-        "id": str(job.id),
-        "kind": job.kind,
-        "arguments": job.arguments,
-        "state": job.state.value,
-        "wish": job.wish,
-        "progress": job.progress,
-        "error": job.error,
-        "times": {name: None if at is None else at.isoformat() for name, at in times.items()},
-        "links": {"self": path, **{wish: f"{path}/{wish}" for wish in ("pause", "resume", "cancel")}},
-    }
+    links = {"self": path, **{wish: f"{path}/{wish}" for wish in ("pause", "resume", "cancel")}}
+    return {**job_json.told(job), "links": links}

@@ -1,0 +1,157 @@
+"""A job on the command line: done in this process, or watched while another one does it.
+
+Ctrl-C and TERM pause the job; killing this process leaves it to the workers, who go on when its lease has ended. The
+result goes to the output stream, everything on the way to the error stream: bars on a terminal, else a line now and
+then.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import timedelta
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from cli.interruption import INTERRUPTED, interruptible
+from cli.printable import printable
+from core.errors import Unavailable
+from core.model import Job, JobState
+from pipeline import job_kinds, jobs
+from pipeline.job_json import told
+from pipeline.services import Services
+from storage.registry import with_one_owner
+
+POLL_SECONDS: Final = 0.5
+LINE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 60.0
+"""So long PostgreSQL may be away before the command gives up. The job stays."""
+
+
+def follow(services: Services, job: Job) -> Job:
+    """Until it ended, or was paused. A paused one is gone on with; where a store has one owner, which is a worker and
+    not this process, only watched.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer for long.
+    """
+    try:
+        with interruptible(), _Display(job) as display:
+            job_kinds.wish(services, job.id, "resume")
+            return _to_the_end(services, job, display)
+    except KeyboardInterrupt:
+        return job_kinds.wish(services, job.id, "pause")
+
+
+def tell(job: Job, *, as_json: bool) -> None:
+    """How it ended."""
+    if as_json:
+        click.echo(json.dumps(told(job), ensure_ascii=False))
+    else:
+        counts = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in job.progress.items())
+        click.echo(f"{job.kind} {job.state.value}: {printable(counts) or 'nothing done yet'}")
+    if job.error:
+        click.echo(f"millrace: {printable(job.error)}", err=True)
+    if not job.state.ended:
+        word = "is paused" if job.state is JobState.PAUSED else f"was told to {job.wish or 'go on'}"
+        resume = f"millrace storage jobs resume {job.id}"
+        click.echo(f"The job {word}. Go on with the same command, or in the background: {resume}", err=True)
+
+
+def exit_code(job: Job) -> int:
+    """0: done, and nothing failed."""
+    if not job.state.ended:
+        return INTERRUPTED
+    return 0 if job.state is JobState.DONE and not job.progress.get("failed") else 1
+
+
+def _to_the_end(services: Services, job: Job, display: _Display) -> Job:
+    here = not with_one_owner(services.settings)
+    answered = time.monotonic()
+    while True:
+        try:
+            if here:
+                jobs.run(services, job_kinds.KINDS, job.id, watch=display.show)
+            job = job_kinds.find(services, job.id)
+            answered = time.monotonic()
+            display.show(job)
+        except Unavailable as error:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+            display.say(f"waiting: {error.detail}")
+        if job.state.ended or job.state is JobState.PAUSED:
+            return job
+        time.sleep(POLL_SECONDS)
+
+
+class _Display:
+    """Percent, MB/s and the time that is left, by bytes where the job counts them, else by items."""
+
+    def __init__(self, job: Job) -> None:
+        console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bars.add_task(job.kind, total=None, completed=_done(job), said="")
+        self._next_line = time.monotonic() + LINE_SECONDS
+
+    def __enter__(self) -> _Display:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def show(self, job: Job) -> None:
+        total = job.progress.get("total_bytes") or job.progress.get("total")
+        failed = job.progress.get("failed")
+        said = f"waiting: {job.error}" if job.error else f"{failed:,} failed" if failed else ""
+        self._bars.update(self._task, total=total, completed=_done(job))
+        self.say(said)
+
+    def say(self, said: str) -> None:
+        said = printable(said)
+        self._bars.update(self._task, said=said.replace("[", "\\["))
+        if self._bars.disable and time.monotonic() > self._next_line:
+            self._next_line = time.monotonic() + LINE_SECONDS
+            click.echo(f"{self._line()}{said and ', '}{said}", err=True)
+
+    def _line(self) -> str:
+        task = next(task for task in self._bars.tasks if task.id == self._task)
+        speed = f", {task.speed / 1e6:.1f} MB/s" if task.speed else ""
+        left = f", {timedelta(seconds=int(task.time_remaining))} left" if task.time_remaining is not None else ""
+        return f"{task.description}: {task.percentage:.0f} %{speed}{left}"
+
+
+def _done(job: Job) -> int:
+    return int(job.progress.get("done_bytes" if job.progress.get("total_bytes") else "done") or 0)
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def end(job: Job, *, as_json: bool) -> None:
+    """Tell it, and exit with its code."""
+    tell(job, as_json=as_json)
+    sys.exit(exit_code(job))
