@@ -20,7 +20,7 @@ from gunicorn.http.unreader import Unreader
 
 from app.client import ClientSocket
 from core.errors import IncompleteBody, StalledBody
-from core.settings import Web
+from core.sections import Web
 
 HEAD_SECONDS = 10
 """How long a client may take to send the request line and the header fields."""

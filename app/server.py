@@ -27,7 +27,7 @@ from app import unreadable
 from app.body import Pace, RequestBody
 from app.client import ClientSocket
 from core import settings
-from core.settings import Web
+from core.sections import Web
 
 DRAIN_CHUNK = 1 << 16
 

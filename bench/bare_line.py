@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from core.settings import Limits, Variants
+from core.sections import Limits, Variants
 from imaging.probe import probe
 from imaging.recipe import Parameters, Recipe, resolve
 from imaging.render import Rendered, render

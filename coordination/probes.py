@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from core.errors import BrokerUnavailable
 from core.findings import Check, Finding, note, ok, problem
-from core.settings import MIB
+from core.sections import MIB
 from core.timings import measure
 
 ANSWER_SECONDS = 3

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import BadImage, Corrupt
 from core.model import ImageFacts
-from core.settings import Limits
+from core.sections import Limits
 from imaging.containers.exif import turned
 from imaging.engine import reason, vips
 from imaging.operations.geometry import Size

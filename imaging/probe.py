@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from core.errors import BadImage, TooManyFrames, TooManyPixels, UnsupportedType
 from core.model import ImageFacts
-from core.settings import Limits
+from core.sections import Limits
 from imaging.containers import avif, gif, jpeg, png, tiff, webp
 from imaging.header import Header
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from core.errors import BadRequest
 from core.model import ImageFacts
-from core.settings import Variants
+from core.sections import Variants
 from imaging.operations import OPERATIONS
 from imaging.operations.geometry import Size, capped
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists, func, select, update
 
-from core import settings
+from core import sections
 from database.transactions import Database
 from metadata.schema import failure, host, tombstone, upload, variant
 
@@ -18,7 +18,7 @@ class Retention:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def prune(self, retention: settings.Retention) -> int:
+    def prune(self, retention: sections.Retention) -> int:
         """Returns how many rows went.
 
         A failed ingest holds bytes on its host's disk: past its retention it gets the wish `discard`, and its host does

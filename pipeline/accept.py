@@ -21,7 +21,7 @@ from uuid_utils import compat
 from core.errors import BadRequest, DigestMismatch, IdempotencyConflict, TooLarge, Unavailable, UnsupportedType
 from core.failpoints import failpoint
 from core.model import Details, Durability, Manifest
-from core.settings import Limits
+from core.sections import Limits
 from imaging.probe import probe, sniff
 from metadata.paths import AssetPath
 from pipeline.hashing import Sha256

@@ -15,7 +15,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from coordination.cache import Cache
-from core import settings
+from core import sections
 from core.model import Asset, BlobFacts, Replica
 from metadata.catalogue import Metadata
 from metadata.paths import AssetPath
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Lookups:
-    def __init__(self, metadata: Metadata, cache: Cache, chosen: settings.Cache) -> None:
+    def __init__(self, metadata: Metadata, cache: Cache, chosen: sections.Cache) -> None:
         self._metadata = metadata
         self._cache = cache
         self._asset_seconds = chosen.asset_ttl_seconds

@@ -15,7 +15,8 @@ from fnmatch import fnmatchcase
 from core.errors import Misconfigured, StoreUnavailable
 from core.model import BlobFacts, Replica, StoreState
 from core.patterns import path_pattern
-from core.settings import Placement, Settings
+from core.sections import Placement
+from core.settings import Settings
 from metadata.collection import Reference
 from storage.options import TIERS, StoreOptions
 

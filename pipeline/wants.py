@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from core.errors import BadRequest, Misconfigured
 from core.model import ImageFacts, WantedVariant
 from core.patterns import path_pattern
-from core.settings import Settings, Variants
+from core.sections import Variants
+from core.settings import Settings
 from imaging.recipe import Parameters, Recipe, resolve
 
 

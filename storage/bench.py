@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from uuid import uuid4
 
-from core.settings import KIB, MIB
+from core.sections import KIB, MIB
 from core.timings import Timings, measure
 from storage.interface import ObjectStore, Span
 

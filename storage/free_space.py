@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ByteSize, Field
 
 from core.errors import StoreFull
-from core.settings import MIB
+from core.sections import MIB
 from storage.options import StoreOptions
 from storage.os_errors import translated
 

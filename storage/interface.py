@@ -68,8 +68,9 @@ class ObjectStore(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Idempotent, in bulk. Other keys that merely share a prefix stay."""
 
-    def copy_from(self, source: ObjectStore, key: str) -> Stored | None:
-        """Copy `key` on the server's side where both can. None: stream it yourself."""
+    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
+        """Create `key` from the `source_key` of another store, on the server's side where both can. None: stream it
+        yourself. What `head` says of the hash afterwards may come from the source: who must know reads it back."""
 
     def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
         """A link that a client can use without credentials until `ttl` has passed. None: serve it yourself."""

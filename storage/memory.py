@@ -81,8 +81,9 @@ class MemoryStore:
             with self._lock:
                 self._objects.pop(key, None)
 
-    def copy_from(self, source: ObjectStore, key: str) -> Stored | None:
+    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
         del source
+        require_legal(source_key)
         require_legal(key)
         return None
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Literal, Self, get_args
 
 from pydantic import SecretStr
 
-from core.settings import Section, Staging
+from core.sections import Section, Staging
 
 Tier = Literal["hot", "warm", "cold"]
 TIERS: Final[tuple[Tier, ...]] = get_args(Tier)

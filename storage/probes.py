@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from core.errors import AlreadyExists, Corrupt, Forbidden, InvalidRange, NotFound, Unavailable
 from core.findings import Check, Finding, note, ok, problem
-from core.settings import KIB, MIB
+from core.sections import KIB, MIB
 from core.timings import measure
 from storage.interface import ObjectStore, Span, Stored
 from storage.links import fetch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from core.errors import BadImage
 from core.model import ImageFacts
-from core.settings import Limits
+from core.sections import Limits
 from imaging.header import Header
 
 PICTURES = {b"av01", b"grid", b"iovl", b"iden"}

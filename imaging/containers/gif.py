@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from core.errors import BadImage
 from core.model import ImageFacts
-from core.settings import Limits
+from core.sections import Limits
 from imaging.header import BudgetSpent, Header
 
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.errors import BadImage
 from core.model import ImageFacts
-from core.settings import Limits
+from core.sections import Limits
 from imaging.containers import exif
 from imaging.header import Header
 

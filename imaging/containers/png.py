@@ -6,7 +6,7 @@ import zlib
 
 from core.errors import BadImage
 from core.model import ImageFacts
-from core.settings import Limits
+from core.sections import Limits
 from imaging.containers import exif
 from imaging.header import Header
 

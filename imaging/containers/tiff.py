@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.errors import BadImage, TooManyPixels
 from core.model import ImageFacts
-from core.settings import Limits
+from core.sections import Limits
 from imaging.containers import exif
 from imaging.header import Header
 

@@ -125,8 +125,9 @@ class FilesystemStore:
                 finally:
                     os.close(directory)
 
-    def copy_from(self, source: ObjectStore, key: str) -> Stored | None:
+    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
         del source
+        require_legal(source_key)
         require_legal(key)
         return None
 

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import ByteSize, ConfigDict, Field, SecretStr, field_validator
 
 from core.errors import Misconfigured
-from core.settings import KIB, MIB
+from core.sections import KIB, MIB
 from database.engine import parse_url
 from storage.options import Deployment, StoreOptions
 

@@ -113,8 +113,9 @@ class PostgresStore:
                 for ids in _groups(self._database.read(_find, batch)):
                     self._database.read(remove, ids, "stored")
 
-    def copy_from(self, source: ObjectStore, key: str) -> Stored | None:
+    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
         del source
+        require_legal(source_key)
         require_legal(key)
         return None
 

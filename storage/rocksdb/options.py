@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ByteSize, Field, model_validator
 
-from core.settings import KIB, MIB
+from core.sections import KIB, MIB
 from storage.free_space import DiskOptions
 from storage.options import Deployment
 

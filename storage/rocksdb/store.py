@@ -134,8 +134,9 @@ class RocksdbStore:
                 for key in batch:
                     self._delete(database, key)
 
-    def copy_from(self, source: ObjectStore, key: str) -> Stored | None:
+    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
         del source
+        require_legal(source_key)
         require_legal(key)
         return None
 

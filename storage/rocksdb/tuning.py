@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.settings import MIB
+from core.sections import MIB
 from storage.rocksdb.options import RocksdbOptions
 
 if TYPE_CHECKING:

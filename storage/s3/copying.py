@@ -28,36 +28,36 @@ class Copier:
         self._service = objects.service
         self._options = options
 
-    def copy(self, key: str, origin: Objects, condition: Mapping[str, Any]) -> Stored | None:
+    def copy(self, origin: Objects, source_key: str, key: str, condition: Mapping[str, Any]) -> Stored | None:
         """`condition` creates the target only if its key is free. None: the service cannot.
 
         Raises:
             NotFound: there is no such object to copy.
             AlreadyExists: the target holds other bytes.
         """
-        answer = origin.head(key)
-        source = stored(key, answer)
+        answer = origin.head(source_key)
+        source = stored(source_key, answer)
         deadline = self._service.deadline(source.size)
-        if there := self._find(source, deadline):
+        if there := self._find(source, key, deadline):
             return there
         try:
             if source.size > self._options.multipart_copy_threshold:
-                self._copy_parts(source, origin, answer, condition, deadline)
+                self._copy_parts(source, origin, answer, key, condition, deadline)
             else:
-                self._copy_whole(source, origin, deadline)
+                self._copy_whole(source, origin, key, deadline)
         except Unsupported:
             return None
         except (PreconditionFailed, ConditionalConflict, NoSuchUpload):
             pass  # somebody else was quicker, or the answer was lost: the look tells
-        if there := self._find(source, deadline):
+        if there := self._find(source, key, deadline):
             return there
         raise Damaged(f"{self._objects.subject(key)}: copied, and not there")
 
-    def _copy_whole(self, source: Stored, origin: Objects, deadline: Deadline) -> None:
-        with self._service.call(self._objects.subject(source.key), deadline) as client:
+    def _copy_whole(self, source: Stored, origin: Objects, key: str, deadline: Deadline) -> None:
+        with self._service.call(self._objects.subject(key), deadline) as client:
             client.copy_object(
                 Bucket=self._objects.bucket,
-                Key=self._objects.name(source.key),
+                Key=self._objects.name(key),
                 CopySource={"Bucket": origin.bucket, "Key": origin.name(source.key)},
                 **self._storage_class,
             )
@@ -67,13 +67,14 @@ class Copier:
         source: Stored,
         origin: Objects,
         answer: Mapping[str, Any],
+        key: str,
         condition: Mapping[str, Any],
         deadline: Deadline,
     ) -> None:
         options = self._options
         lengths = part_lengths(source.size, options.multipart_copy_chunk_size, uniform=options.uniform_parts)
         said = {"ContentType": answer["ContentType"], "Metadata": answer["Metadata"], **self._storage_class}
-        name = self._objects.name(source.key)
+        name = self._objects.name(key)
         with MultipartUpload.begun(self._service, self._objects.bucket, name, deadline, said) as upload:
             place: CopySourceTypeDef = {"Bucket": origin.bucket, "Key": origin.name(source.key)}
             upload.complete(upload.copy(place, lengths, jobs=options.multipart_copy_jobs), condition)
@@ -82,11 +83,11 @@ class Copier:
     def _storage_class(self) -> dict[str, Any]:
         return {"StorageClass": self._options.storage_class} if self._options.storage_class else {}
 
-    def _find(self, source: Stored, deadline: Deadline) -> Stored | None:
+    def _find(self, source: Stored, key: str, deadline: Deadline) -> Stored | None:
         try:
-            there = stored(source.key, self._objects.look(source.key, deadline))
+            there = stored(key, self._objects.look(key, deadline))
         except NotFound:
             return None
         if there.size != source.size or len({there.sha256, source.sha256} - {None}) > 1:
-            raise AlreadyExists(f"{source.key} holds other bytes")
+            raise AlreadyExists(f"{key} holds other bytes")
         return there

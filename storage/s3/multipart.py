@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from core.errors import Corrupt, MillraceError
 from core.failpoints import failpoint
-from core.settings import MIB
+from core.sections import MIB
 from storage.s3.bodies import PartReader, outgoing
 from storage.s3.checksums import Checksums
 from storage.s3.deadline import Deadline

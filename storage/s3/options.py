@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import AnyHttpUrl, ByteSize, Field, SecretStr, field_validator, model_validator
 
-from core.settings import GIB, MIB
+from core.sections import GIB, MIB
 from storage.options import StoreOptions
 
 MIN_PART = 5 * MIB

@@ -84,11 +84,12 @@ class S3Store:
                 )
             self._require_deleted(answer.get("Errors", ()))
 
-    def copy_from(self, source: ObjectStore, key: str) -> Stored | None:
+    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
+        require_legal(source_key)
         require_legal(key)
         if not isinstance(source, S3Store) or source.objects.service.account != self._service.account:
             return None
-        return self._copier.copy(key, source.objects, self._writer.condition)
+        return self._copier.copy(source.objects, source_key, key, self._writer.condition)
 
     def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
         require_legal(key)

@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from core.errors import Misconfigured, Unavailable
 from core.findings import Check, Finding, note, ok, problem
-from core.settings import GIB, KIB, Settings
+from core.sections import GIB, KIB
+from core.settings import Settings
 from core.timings import measure
 from storage.staging.folders import sync_directory
 from storage.staging.staging import Staging

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import settings
+from core import sections, settings
 from storage import registry
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "stores.md"
@@ -51,8 +51,8 @@ def test_every_key_of_a_store_is_explained(kind: str) -> None:
 
 
 def test_every_key_of_locks_and_cache_is_explained() -> None:
-    keys = {f"locks.{name}" for name in settings.Locks.model_fields} | {
-        f"cache.{name}" for name in settings.Cache.model_fields
+    keys = {f"locks.{name}" for name in sections.Locks.model_fields} | {
+        f"cache.{name}" for name in sections.Cache.model_fields
     }
     assert keys <= EXPLAINED
 

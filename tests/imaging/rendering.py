@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.settings import Limits, Variants
+from core.sections import Limits, Variants
 from imaging.probe import probe
 from imaging.recipe import Parameters, Recipe, resolve
 from imaging.render import Rendered, RenderFailed, render

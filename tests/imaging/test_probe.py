@@ -11,7 +11,7 @@ from PIL import Image
 
 from core.errors import BadImage, Rejected, TooManyFrames, TooManyPixels, UnsupportedType
 from core.model import ImageFacts
-from core.settings import Limits
+from core.sections import Limits
 from imaging.probe import count, probe, sniff
 from tests.pictures import MEDIA_TYPES, animated, encoded, oriented, photo
 

@@ -19,7 +19,7 @@ MOST_GROWTH_KIB = 32 << 10
 LOOK = """
 import resource, sys
 from core.errors import Rejected
-from core.settings import Limits
+from core.sections import Limits
 from imaging.probe import count, probe
 def peak():
     with open("/proc/self/status") as status:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core.errors import BadRequest
 from core.model import ImageFacts
-from core.settings import Variants
+from core.sections import Variants
 from imaging.operations import OPERATIONS
 from imaging.recipe import FORMATS, Parameters, Recipe, resolve
 

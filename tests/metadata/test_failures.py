@@ -4,7 +4,7 @@ import pytest
 
 from core.errors import BadRequest
 from core.model import FailureReason, IngestState
-from core.settings import Retention
+from core.sections import Retention
 from metadata.catalogue import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOST, HOUR, LEASE, NO_TIME, Ingester, manifest, staged, want

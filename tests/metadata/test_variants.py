@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import Superseded
 from core.model import FailureReason, LeasedVariant, Variant, VariantState
-from core.settings import Retention
+from core.sections import Retention
 from metadata.catalogue import Metadata
 from metadata.variants import Stored
 from tests.metadata.conftest import Query

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core import failpoints
-from core.settings import Locks
+from core.sections import Locks
 from tests.pipeline.line import Line
 
 

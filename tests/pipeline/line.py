@@ -13,7 +13,8 @@ import pytest
 
 from coordination.turns import PATIENCE
 from core.model import Asset, Details, Manifest, Variant
-from core.settings import Locks, PathRule, Settings, Work
+from core.sections import Locks, PathRule, Work
+from core.settings import Settings
 from metadata.paths import AssetPath
 from pipeline import accept, derive, ingest, maintenance
 from pipeline.services import Services, build

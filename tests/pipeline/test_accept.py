@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from core.errors import BadRequest, DigestMismatch, IncompleteBody, TooLarge, UnsupportedType
 from core.model import Details
-from core.settings import Limits
+from core.sections import Limits
 from metadata.paths import AssetPath
 from pipeline.accept import accept, fingerprint, keyed_asset_id
 from pipeline.hashing import LARGE, Sha256

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.model import BlobFacts, FailureReason, VariantState
-from core.settings import Locks, Variants
+from core.sections import Locks, Variants
 from pipeline import derive, failures
 from pipeline.ingest import Outcome
 from pipeline.place import place

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import NotFound, StoreUnavailable
 from core.model import Asset, BlobFacts, Details
-from core.settings import Cache
+from core.sections import Cache
 from metadata.paths import AssetPath
 from pipeline import change, lookup_json, read
 from pipeline.waiting import VariantWaits

@@ -10,7 +10,8 @@ import pytest
 
 from core.errors import Misconfigured, StoreUnavailable
 from core.model import Asset, BlobFacts
-from core.settings import Placement, Settings
+from core.sections import Placement
+from core.settings import Settings
 from metadata.paths import AssetPath
 from pipeline import change, repair, sources
 from pipeline.ingest import Outcome

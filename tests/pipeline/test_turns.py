@@ -11,7 +11,7 @@ import pytest
 
 from coordination.turns import PATIENCE
 from core.errors import StoreUnavailable
-from core.settings import Locks
+from core.sections import Locks
 from metadata.paths import AssetPath
 from pipeline import change, maintenance
 from tests.pictures import encoded, photo

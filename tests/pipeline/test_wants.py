@@ -4,7 +4,8 @@ import pytest
 
 from core.errors import BadRequest, Misconfigured
 from core.model import ImageFacts
-from core.settings import PathRule, Settings
+from core.sections import PathRule
+from core.settings import Settings
 from pipeline.wants import Profiles
 
 IMAGE = ImageFacts("image/jpeg", 800, 600, 1)

@@ -22,7 +22,8 @@ from typing import Any
 from bench.measure import peak_growth, start_peak
 from cli.embedded_postgres import Postgres
 from cli.processes import start, stop
-from core.settings import MIB, Settings
+from core.sections import MIB
+from core.settings import Settings
 from storage.interface import Span
 from storage.registry import open_stores
 from tests.s3_server import s3_server

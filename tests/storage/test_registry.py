@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from core.errors import Misconfigured
-from core.settings import Settings, Staging
+from core.sections import Staging
+from core.settings import Settings
 from storage.filesystem.store import FilesystemStore
 from storage.memory import MemoryStore
 from storage.registry import BACKENDS, describe, open_stores

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from core.errors import Misconfigured, NotFound
-from core.settings import Settings, Staging
+from core.sections import Staging
+from core.settings import Settings
 from storage.registry import open_stores, with_one_owner
 from storage.rocksdb.options import RocksdbOptions
 from storage.rocksdb.store import RocksdbStore

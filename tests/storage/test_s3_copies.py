@@ -58,24 +58,25 @@ class Calls:
 def test_a_small_object_is_copied_in_one_request(source: S3Store, target: S3Store) -> None:
     fill(source, "a/b", SMALL)
     calls = Calls(target)
-    copied = target.copy_from(source, "a/b")
+    copied = target.copy_from(source, "a/b", "c")
     assert copied is not None
-    assert (copied.key, copied.size, copied.sha256) == ("a/b", 3, sha256(SMALL))
-    assert read(target, "a/b") == SMALL
+    assert (copied.key, copied.size, copied.sha256) == ("c", 3, sha256(SMALL))
+    assert read(target, "c") == SMALL
+    assert keys(target) == ["c"]
     assert [name for name, _ in calls.made if name not in ("HeadObject", "GetObject")] == ["CopyObject"]
 
 
 def test_a_large_object_is_copied_in_parts(source: S3Store, target: S3Store) -> None:
     fill(source, "large", LARGE)
     calls = Calls(target)
-    copied = target.copy_from(source, "large")
+    copied = target.copy_from(source, "large", "copy")
     assert copied is not None
-    assert copied.sha256 == target.head("large").sha256 == sha256(LARGE)
-    assert read(target, "large") == LARGE
+    assert copied.sha256 == target.head("copy").sha256 == sha256(LARGE)
+    assert read(target, "copy") == LARGE
     spans = sorted(params["CopySourceRange"] for params in calls.of("UploadPartCopy"))
     assert len(spans) == 3
     assert calls.of("CopyObject") == calls.of("UploadPart") == []
-    kind = target._client.head_object(Bucket="copies", Key="to/large")["ContentType"]
+    kind = target._client.head_object(Bucket="copies", Key="to/copy")["ContentType"]
     assert kind == "image/png"
 
 
@@ -91,26 +92,26 @@ def test_the_parts_of_a_copy_are_under_way_together(
         return copy(**given)
 
     monkeypatch.setattr(target._client, "upload_part_copy", meet)
-    assert target.copy_from(source, "large")
+    assert target.copy_from(source, "large", "large")
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 def test_a_copy_creates_only(source: S3Store, target: S3Store, data: bytes) -> None:
     fill(source, "a", data)
-    assert target.copy_from(source, "a")
+    assert target.copy_from(source, "a", "a")
     calls = Calls(target)
-    assert target.copy_from(source, "a")
+    assert target.copy_from(source, "a", "a")
     assert [name for name, _ in calls.made] == ["HeadObject"], "equal bytes are not copied again"
     target.delete(["a"])
     fill(target, "a", b"other")
     with pytest.raises(AlreadyExists):
-        target.copy_from(source, "a")
+        target.copy_from(source, "a", "a")
     assert read(target, "a") == b"other"
 
 
 def test_an_object_of_another_program_has_no_hash_and_is_copied(source: S3Store, target: S3Store) -> None:
     target._client.put_object(Bucket="pictures", Key="from/foreign", Body=SMALL)
-    copied = target.copy_from(source, "foreign")
+    copied = target.copy_from(source, "foreign", "foreign")
     assert copied is not None
     assert (copied.size, copied.sha256) == (3, None)
     assert read(target, "foreign") == SMALL
@@ -127,14 +128,14 @@ def test_a_part_that_fails_leaves_nothing(source: S3Store, target: S3Store, monk
 
     monkeypatch.setattr(target._client, "upload_part_copy", fail)
     with pytest.raises(StoreUnavailable, match="not this one"):
-        target.copy_from(source, "large")
+        target.copy_from(source, "large", "large")
     assert target._client.list_multipart_uploads(Bucket="copies").get("Uploads", []) == []
     assert keys(target) == []
 
 
 def test_what_is_not_there_is_not_copied(source: S3Store, target: S3Store) -> None:
     with pytest.raises(NotFound):
-        target.copy_from(source, "none")
+        target.copy_from(source, "none", "none")
 
 
 def test_other_stores_are_for_the_caller_to_stream(s3_endpoint: str, source: S3Store, target: S3Store) -> None:
@@ -143,8 +144,8 @@ def test_other_stores_are_for_the_caller_to_stream(s3_endpoint: str, source: S3S
     elsewhere = S3Store("elsewhere", options("http://127.0.0.1:1", "copies"))
     calls = Calls(target)
     for other in (stranger, elsewhere, MemoryStore("memory", MemoryOptions())):
-        assert target.copy_from(other, "a") is None
-    assert stranger.copy_from(source, "a") is None
+        assert target.copy_from(other, "a", "a") is None
+    assert stranger.copy_from(source, "a", "a") is None
     assert calls.made == []
     for store in (stranger, elsewhere):
         store.close()
@@ -158,7 +159,7 @@ def test_a_service_that_cannot_copy(script: Script) -> None:
 
     script.always = answer
     source, target = script.open_store(key_prefix="from"), script.open_store(key_prefix="to")
-    assert target.copy_from(source, "a") is None
+    assert target.copy_from(source, "a", "a") is None
     for store in (source, target):
         store.close()
 
@@ -169,7 +170,7 @@ def test_every_object_gets_the_storage_class(s3_endpoint: str, bucket: str, sour
     for key, data in (("small", SMALL), ("large", LARGE)):
         fill(store, key, data)
         fill(source, f"copied-{key}", data)
-        store.copy_from(source, f"copied-{key}")
+        store.copy_from(source, f"copied-{key}", f"copied-{key}")
     classes = {
         item["Key"]: item["StorageClass"]
         for item in store._client.list_objects_v2(Bucket=bucket, Prefix="cold/")["Contents"]

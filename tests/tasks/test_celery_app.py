@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from core.settings import Settings, Work
+from core.sections import Work
+from core.settings import Settings
 from tasks import celery_app, commands
 from tasks.celery_app import app, configuration
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from core.settings import Variants
+from core.sections import Variants
 from pipeline.services import NoHints
 from tasks import maintenance
 from tests.pictures import encoded, photo

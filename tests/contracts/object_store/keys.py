@@ -46,7 +46,8 @@ class Keys(Backend):
             lambda: store.head(key),
             lambda: store.delete([key]),
             lambda: store.url(key, ttl=timedelta(minutes=1)),
-            lambda: store.copy_from(store, key),
+            lambda: store.copy_from(store, key, "a"),
+            lambda: store.copy_from(store, "a", key),
         ):
             with pytest.raises(ValueError, match="not an object key"):
                 call()

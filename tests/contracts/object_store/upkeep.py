@@ -23,9 +23,16 @@ class Upkeep(Backend):
     def test_what_another_kind_of_store_holds_is_not_copied_behind_our_back(self, store: ObjectStore) -> None:
         source = MemoryStore("source", MemoryOptions())
         fill(source, "a", b"bytes")
-        copied = store.copy_from(source, "a")
-        assert keys(store) == ([] if copied is None else ["a"])
-        assert copied is None or read(store, "a") == b"bytes"
+        copied = store.copy_from(source, "a", "b")
+        assert keys(store) == ([] if copied is None else ["b"])
+        assert copied is None or read(store, "b") == b"bytes"
+
+    def test_a_copy_within_a_store_is_an_object_of_its_own(self, store: ObjectStore) -> None:
+        fill(store, "a", b"bytes")
+        copied = store.copy_from(store, "a", "b")
+        store.delete(["a"])
+        assert keys(store) == ([] if copied is None else ["b"])
+        assert copied is None or (copied.key, read(store, "b")) == ("b", b"bytes")
 
     def test_a_sweep_leaves_what_lives(self, store: ObjectStore) -> None:
         """Objects, and a body that is on its way."""

@@ -1,0 +1,157 @@
+"""The sections of the settings, one class for each table of the TOML file. Durations are seconds, sizes bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Staging(Section):
+    path: Path | None = None
+    """Default: `MILLRACE_HOME/staging`. The four folders in it must be on one file system."""
+    sync: Literal["full", "data", "none"] = "full"
+    """full: file and directory before the 202; data: the file only; none: leave it to the kernel."""
+    ephemeral: bool = False
+    """The directory is in memory; answers say `durability: memory`."""
+    high_water_percent: float = Field(90, gt=0, le=100)
+    min_free_bytes: ByteSize = ByteSize(512 * MIB)
+    min_free_inodes: int = Field(10_000, ge=0)
+
+
+class Limits(Section):
+    max_bytes: ByteSize = ByteSize(2 * GIB)
+    max_pixels: int = Field(100_000_000, gt=0)
+    """Over all frames."""
+    max_frames: int = Field(500, gt=0)
+
+
+class Web(Section):
+    workers: int = Field(2, ge=1)
+    threads: int = Field(256, ge=8)
+    """For each worker. A slow upload holds one; reads may hold half of them, waiting requests a third."""
+    stall_seconds: float = Field(30, gt=0)
+    """A body that sends nothing for this long ends with 408."""
+    min_bytes_per_second: int = Field(1024, ge=0)
+    """So does one that is slower than this, once `stall_seconds` have passed."""
+    drain_bytes: ByteSize = ByteSize(4 * MIB)
+    drain_seconds: float = Field(2, ge=0)
+    database_seconds: float = Field(0.7, gt=0)
+    """How long a request waits for PostgreSQL before it answers 503."""
+
+
+class Work(Section):
+    ingest_concurrency: int = Field(2, ge=1)
+    variants_concurrency: int = Field(2, ge=1)
+    sweep_seconds: float = Field(15, gt=0)
+    maintenance_seconds: float = Field(15, gt=0)
+    window_factor: int = Field(4, ge=1)
+    """The sweep keeps at most this many hints for each ingest process in the queue."""
+    broker_patience_seconds: float = Field(30, gt=0)
+    """With Redis away this long the sweep ingests by itself."""
+    backoff_seconds: float = Field(1, gt=0)
+    backoff_cap_seconds: float = Field(60, gt=0)
+    max_unfinished: int = Field(3, ge=1)
+    """After so many starts that never ended, the work runs alone in a child with limits."""
+    solo_seconds: float = Field(120, gt=0)
+    solo_bytes_per_second: int = Field(1_000_000, gt=0)
+    """The child's limit: `solo_seconds` + size / this."""
+    solo_memory: ByteSize = ByteSize(4 * GIB)
+    stalled_transfer_seconds: float = Field(60, gt=0)
+    soft_time_limit_seconds: float = Field(7200, gt=0)
+    time_limit_seconds: float = Field(7260, gt=0)
+    lease_seconds: float = Field(30, gt=0)
+    lease_renewal_seconds: float = Field(10, gt=0)
+    variant_attempts: int = Field(3, ge=1)
+    """A variant whose rendering fails this often is `failed`."""
+    host_lost_seconds: float = Field(300, gt=0)
+    incoming_grace_seconds: float = Field(3600, ge=0)
+    """Left-over uploads that nobody holds are removed after this long."""
+    gc_grace_seconds: float = Field(3600, ge=0)
+    pending_grace_seconds: float = Field(86_400, ge=0)
+    """A reserved replica that nobody confirmed is given up after this long."""
+
+
+class Retention(Section):
+    ingests_days: float = Field(30, gt=0)
+    tombstones_days: float = Field(365, gt=0)
+    failures_days: float = Field(90, gt=0)
+
+
+class Variants(Section):
+    eager: Literal["inline", "fleet"] = "inline"
+    """inline: the ingest process renders eager variants from the staged entry; fleet: the variants workers do."""
+    wait_seconds: float = Field(10, ge=0)
+    """How long a request waits for a variant that is not there yet."""
+    max_side: int = Field(8192, gt=0)
+    max_pixels: int = Field(40_000_000, gt=0)
+    cache: Path | None = None
+    """Where originals are kept for rendering. Default: `MILLRACE_HOME/cache`."""
+    cache_bytes: ByteSize = ByteSize(2 * GIB)
+
+
+class Locks(Section):
+    """Locks save work and decide nothing, so each of these may be anything."""
+
+    kind: Literal["redis", "local", "none", "always", "never"] = "redis"
+    """redis: one holder in the whole fleet; without a `redis_url` the same as local. local: one in each process.
+    always, never: locks that lie, for tests; refused without `MILLRACE_FAILPOINTS`."""
+    ttl: float = Field(30, ge=1)
+    """Seconds after which the lock of a holder that died is free. One that lives renews it at every third of this."""
+    key_prefix: str = "lock:"
+    """In Redis, after the `key_prefix` of the installation."""
+    max_retries: int = Field(3, ge=0)
+    """How often whoever finds a lock taken tries again before leaving the work to its holder."""
+    retry_delay_ms: int = Field(100, ge=1)
+    """Before each of these tries, give or take half of it."""
+
+
+class Cache(Section):
+    """Of what a GET asks PostgreSQL."""
+
+    kind: Literal["local", "redis", "none"] = "local"
+    """local: one in each process. redis: one for the fleet; without a `redis_url` the same as local."""
+    ttl_seconds: float = Field(60, ge=0)
+    """For what cannot change while its asset lives: where a variant's bytes are, and an original's. 0: not cached."""
+    asset_ttl_seconds: float = Field(0, ge=0)
+    """For assets themselves. After a DELETE another process may answer from its cache for so long, and a path show its
+    last but one. 0: not cached, so that what is deleted is gone everywhere at once."""
+    max_entries: int = Field(10_000, ge=1)
+    """In each process, with `local`. The one used longest ago goes first."""
+    key_prefix: str = "cache:"
+    """In Redis, after the `key_prefix` of the installation."""
+
+
+class PathRule(Section):
+    match: str
+    """A path pattern: `*` is one segment, `**` any number. The first rule that matches decides."""
+    eager: tuple[str, ...] = ()
+
+
+class Placement(Section):
+    """Where bytes go; the first rule that fits decides."""
+
+    match: str = "/**"
+    """A path pattern, as in `paths`."""
+    kind: Literal["original", "variant"] | None = None
+    media_type: str = "*"
+    """A pattern such as `image/png` or `image/*`."""
+    min_bytes: ByteSize | None = None
+    max_bytes: ByteSize | None = None
+    """Both included."""
+    store: str
+    replicas: tuple[str, ...] = ()
+    """Further stores that shall hold the same bytes."""
+    replication: Literal["sync", "background"] = "sync"
+    """sync: an upload is stored when all of them have it; background: when `store` has it."""
+
+
+class Logging(Section):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
