@@ -13,6 +13,7 @@ from database.transactions import Database
 from metadata.assets import Assets
 from metadata.blobs import Blobs
 from metadata.failures import Failures
+from metadata.inventory import Inventory
 from metadata.jobs import Jobs
 from metadata.repairs import Repairs
 from metadata.retention import Retention
@@ -33,6 +34,7 @@ class Metadata:
     uploads: Uploads
     failures: Failures
     retention: Retention
+    inventory: Inventory
 
     @classmethod
     def open(cls, settings: Settings, *, pool_size: int, deadline_seconds: float) -> Metadata:
@@ -57,6 +59,7 @@ class Metadata:
             Uploads(database),
             Failures(database),
             Retention(database),
+            Inventory(database),
         )
 
     def ping(self) -> None:

@@ -96,6 +96,15 @@ replica = Table(
     CheckConstraint("state IN ('pending', 'healthy', 'missing', 'corrupt')", name="state"),
     Index("ix_replica_pending", "reserved_at", postgresql_where=text("state = 'pending'")),
     Index("ix_replica_repair", "next_check_at", postgresql_where=text("state IN ('missing', 'corrupt')")),
+    Index("ix_replica_scrub", text("last_verified_at NULLS FIRST"), postgresql_where=text("state = 'healthy'")),
+)
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),  # the only row
+    Column("id", Uuid, nullable=False),
+    CheckConstraint("one", name="one"),
 )
 
 verify_event = Table(

@@ -1,0 +1,199 @@
+"""What the database knows of stores, for comparing it with what they hold.
+
+Reading changes nothing. The one write is `discard`: it names objects as garbage that nothing names and nothing ever
+can, because their generation was given out before and no replica has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Select,
+    Text,
+    cast,
+    column,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from core.model import BlobFacts, Replica
+from database.transactions import Database
+from metadata import rows
+from metadata.arrays import Rows
+from metadata.repairs import DUE
+from metadata.schema import asset, asset_variant, blob, garbage, installation, replica, variant
+
+Named = tuple[bytes, int]
+"""A hash and a generation: what the key of an object says."""
+
+PATHS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A blob of which no store has a good copy. What there is of it is kept."""
+
+    blob: BlobFacts
+    states: Mapping[str, str]
+    """Of its replica in each store."""
+    paths: Sequence[str]
+    """A few assets that need it."""
+
+
+class Inventory:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def installation(self) -> UUID | None:
+        """The id of this database's installation. None: nobody asked for it to have one."""
+        return self._database.read(lambda connection: connection.scalar(select(installation.c.id)))
+
+    def make_installation(self) -> UUID:
+        """Its id, given now if it has none."""
+        return self._database.run(_make_installation)
+
+    def stores(self) -> Sequence[str]:
+        """Those that any replica names."""
+        query = select(replica.c.store).distinct().order_by(replica.c.store)
+        return self._database.read(lambda connection: list(connection.scalars(query)))
+
+    def count(self, stores: Sequence[str]) -> tuple[int, int]:
+        """Replicas that are said to be healthy, and their bytes."""
+        return self._database.read(_count, stores)
+
+    def healthy(self, store: str, after: bytes, limit: int) -> list[Replica]:
+        """In the order of their hashes."""
+        query = rows.replicas().where(replica.c.store == store, replica.c.state == "healthy", replica.c.blob > after)
+        return self._replicas(query.order_by(replica.c.blob).limit(limit))
+
+    def stale(self, stores: Sequence[str], before: datetime, limit: int) -> list[Replica]:
+        """Healthy ones whose bytes were not read since `before`, the oldest first."""
+        read_at = replica.c.last_verified_at
+        query = rows.replicas().where(replica.c.state == "healthy", replica.c.store.in_(stores))
+        query = query.where(or_(read_at.is_(None), read_at < before))
+        return self._replicas(query.order_by(read_at.nulls_first()).limit(limit))
+
+    def sick(self, stores: Sequence[str], after: tuple[bytes, str], limit: int) -> list[Replica]:
+        """Missing and corrupt ones, in the order of their hashes and stores."""
+        query = rows.replicas().where(replica.c.state.in_(DUE), replica.c.store.in_(stores))
+        query = query.where(tuple_(replica.c.blob, replica.c.store) > tuple_(literal(after[0]), literal(after[1])))
+        return self._replicas(query.order_by(replica.c.blob, replica.c.store).limit(limit))
+
+    def is_sick(self, one: Replica) -> bool:
+        """Is the blob's replica in this store missing or corrupt, whatever its generation is by now?"""
+        there = exists().where(replica.c.blob == one.blob.sha256, replica.c.store == one.store)
+        return self._database.read(
+            lambda connection: bool(connection.scalar(select(there.where(replica.c.state.in_(DUE)))))
+        )
+
+    def quarantined(self, stores: Sequence[str], limit: int) -> list[Quarantined]:
+        """Blobs with a sick replica in one of these stores and no healthy one anywhere."""
+        return self._database.read(_quarantined, stores, limit)
+
+    def last_generation(self) -> int:
+        """The highest one that was ever given to a key. In a database that came from a backup there may be objects
+        beyond it, and their keys may yet be given out."""
+        query = text("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM generation_seq")
+        return self._database.read(lambda connection: int(connection.scalar(query) or 0))
+
+    def unnamed(self, store: str, listed: Sequence[Named]) -> list[Named]:
+        """Those that neither a replica in any state nor `garbage` names."""
+        return self._database.read(_unnamed, store, listed)
+
+    def discard(self, store: str, listed: Sequence[Named]) -> list[Named]:
+        """Those of them that are unnamed become garbage. Their generations were given out before: see
+        `last_generation`."""
+        return self._database.run(_discard, store, listed)
+
+    def count_garbage(self, stores: Sequence[str]) -> int:
+        query = select(func.count()).select_from(garbage).where(garbage.c.store.in_(stores))
+        return self._database.read(lambda connection: int(connection.scalar(query) or 0))
+
+    def _replicas(self, query: Select[tuple[object, ...]]) -> list[Replica]:
+        return self._database.read(lambda connection: [rows.to_replica(row) for row in connection.execute(query)])
+
+
+def _make_installation(connection: Connection) -> UUID:
+    connection.execute(insert(installation).values(id=uuid7()).on_conflict_do_nothing())
+    found: UUID = connection.execute(select(installation.c.id)).scalar_one()
+    return found
+
+
+def _count(connection: Connection, stores: Sequence[str]) -> tuple[int, int]:
+    row = connection.execute(
+        select(func.count(), func.coalesce(func.sum(blob.c.size), 0))
+        .select_from(replica)
+        .join(blob, blob.c.sha256 == replica.c.blob)
+        .where(replica.c.store.in_(stores), replica.c.state == "healthy")
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def _quarantined(connection: Connection, stores: Sequence[str], limit: int) -> list[Quarantined]:
+    other = replica.alias()
+    good = exists().where(other.c.blob == replica.c.blob, other.c.state == "healthy")
+    here = replica.c.store.in_(stores)
+    lost = select(replica.c.blob).where(replica.c.state.in_(DUE), here, ~good).distinct()
+    found: dict[bytes, BlobFacts] = {}
+    states: dict[bytes, dict[str, str]] = {}
+    chosen = lost.order_by(replica.c.blob).limit(limit)
+    query = rows.replicas().where(replica.c.blob.in_(chosen)).order_by(replica.c.blob, replica.c.store)
+    for row in connection.execute(query):
+        found[row.blob] = BlobFacts(row.blob, row.size, row.media_type)
+        states.setdefault(row.blob, {})[row.store] = row.state
+    return [Quarantined(facts, states[sha256], _paths(connection, sha256)) for sha256, facts in found.items()]
+
+
+def _paths(connection: Connection, sha256: bytes) -> list[str]:
+    originals = select(asset.c.path_text).where(asset.c.blob == sha256)
+    shown = (
+        select(asset.c.path_text)
+        .join_from(variant, asset_variant, asset_variant.c.variant_id == variant.c.id)
+        .join(asset, asset.c.id == asset_variant.c.asset_id)
+        .where(variant.c.blob == sha256)
+    )
+    return list(connection.scalars(originals.union(shown).limit(PATHS)))
+
+
+_LISTED = Rows("listed", column("blob", LargeBinary), column("generation", BigInteger))
+
+
+def _key() -> ColumnElement[str]:
+    return func.encode(_LISTED.c.blob, "hex", type_=Text).concat(".").concat(cast(_LISTED.c.generation, Text))
+
+
+def _nameless(store: str) -> ColumnElement[bool]:
+    as_replica = exists().where(
+        replica.c.blob == _LISTED.c.blob, replica.c.store == store, replica.c.generation == _LISTED.c.generation
+    )
+    return ~or_(as_replica, exists().where(garbage.c.store == store, garbage.c.key == _key()))
+
+
+def _unnamed(connection: Connection, store: str, listed: Sequence[Named]) -> list[Named]:
+    if not listed:
+        return []
+    query = select(_LISTED.c.blob, _LISTED.c.generation).select_from(_LISTED.table).where(_nameless(store))
+    return [(row.blob, row.generation) for row in connection.execute(query, _LISTED.parameters(list(listed)))]
+
+
+def _discard(connection: Connection, store: str, listed: Sequence[Named]) -> list[Named]:
+    found = _unnamed(connection, store, listed)
+    if found:
+        keys = [{"store": store, "key": f"{sha256.hex()}.{generation}"} for sha256, generation in found]
+        connection.execute(insert(garbage), keys)
+    return found
