@@ -43,13 +43,14 @@ class Repairs:
         """
         return self._database.run(_begin, broken)
 
-    def ensure(self, sha256: bytes, store: str) -> tuple[Replica, bool]:
-        """The replica of a blob in a store, wanted from now on if there was none, and whether it is healthy.
+    def ensure(self, sha256: bytes, store: str, lease: timedelta) -> tuple[Replica, bool]:
+        """The replica of a blob in a store, wanted from now on if there was none, and whether it is healthy. One that
+        is not is left to the caller before `lease` has passed.
 
         Raises:
             NotFound: the blob is gone.
         """
-        return self._database.run(_ensure, sha256, store)
+        return self._database.run(_ensure, sha256, store, lease)
 
     def done(self, repaired: Replica) -> None:
         """The object is in its store.
@@ -88,11 +89,16 @@ def want(connection: Connection, sha256: bytes, stores: Sequence[str]) -> None:
         connection.execute(insert(verify_event).values(result="wanted"), [row._asdict() for row in added])
 
 
-def _ensure(connection: Connection, sha256: bytes, store: str) -> tuple[Replica, bool]:
+def _ensure(connection: Connection, sha256: bytes, store: str, lease: timedelta) -> tuple[Replica, bool]:
     known = select(blob.c.size).where(blob.c.sha256 == sha256)
     if connection.scalar(known.with_for_update(read=True, key_share=True)) is None:
         raise NotFound("the blob is gone")
     want(connection, sha256, [store])
+    connection.execute(
+        update(replica)
+        .where(replica.c.blob == sha256, replica.c.store == store, replica.c.state.in_(DUE))
+        .values(next_check_at=func.now() + lease)
+    )
     row = connection.execute(rows.replicas().where(replica.c.blob == sha256, replica.c.store == store)).one()
     return rows.to_replica(row), row.state == "healthy"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from core.errors import Corrupt, MillraceError, Superseded
+from core.errors import Corrupt, MillraceError, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from pipeline import sources
@@ -25,26 +25,53 @@ def copy(services: Services, wanted: Replica, *, throttle: Throttle = UNTHROTTLE
         Superseded: somebody else did it, or the blob is gone.
         StoreUnavailable: no healthy replica can be read, or the store of this one does not take it.
     """
-    blob = wanted.blob
-    store = services.store(wanted.store)
     if sources.is_whole(services, wanted, throttle=throttle):
         services.metadata.repairs.done(wanted)
         return wanted
     fresh = services.metadata.repairs.begin(wanted)
     failpoint("copy.after-begin", wanted.key)
+    if not _copied_by_the_service(services, fresh, throttle):
+        _stream(services, fresh, throttle)
+    failpoint("copy.after-put", wanted.key)
+    services.metadata.repairs.done(fresh)
+    services.lookups.forget_replicas(fresh.blob.sha256)
+    log.info("a replica has its bytes", extra={"store": fresh.store, "key": fresh.key})
+    return fresh
+
+
+def _copied_by_the_service(services: Services, fresh: Replica, throttle: Throttle) -> bool:
+    """Within one provider: the bytes need not come here to get there. They are read back, as a service copies what is
+    wrong as well as what is right. After any error the key is left alone, since a `put` may take what lies there for
+    its own: the next attempt has another one."""
+    target = services.store(fresh.store)
+    for source in services.placements.in_reading_order(services.metadata.blobs.replicas(fresh.blob.sha256)):
+        if source.store not in services.stores:
+            continue
+        try:
+            copied = target.copy_from(services.store(source.store), source.key, fresh.key)
+        except NotFound:
+            continue  # streaming says so
+        if copied is None:
+            continue
+        if sources.is_whole(services, fresh, throttle=throttle):
+            return True
+        error = Corrupt(f"a copy of {source.key} within its service has other bytes")
+        sources.doubt(services, source, error)
+        raise error
+    return False
+
+
+def _stream(services: Services, fresh: Replica, throttle: Throttle) -> None:
+    blob = fresh.blob
     try:
         with sources.stream(services, blob.sha256) as body:
             flow = throttle.body(body)
+            store = services.store(fresh.store)
             store.put(fresh.key, flow, size=blob.size, sha256=blob.sha256, media_type=blob.media_type)
     except Corrupt as error:
         for source in services.metadata.blobs.replicas(blob.sha256):
             sources.doubt(services, source, error)
         raise
-    failpoint("copy.after-put", wanted.key)
-    services.metadata.repairs.done(fresh)
-    services.lookups.forget_replicas(blob.sha256)
-    log.info("a replica has its bytes", extra={"store": fresh.store, "key": fresh.key})
-    return fresh
 
 
 def try_copy(

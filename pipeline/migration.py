@@ -14,32 +14,47 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from core.errors import BadRequest, NotFound
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import BadRequest, MillraceError, NotFound, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
-from pipeline.copying import check, try_copy
+from pipeline.copying import check, copy
 from pipeline.jobs import Step
 from pipeline.services import STATES_SECONDS, Services
 from storage.throttle import Throttle
 
 KIND = "migrate"
 BATCH = 20
+STEP_SECONDS = 0.5
+LEASE = timedelta(minutes=10)
+"""So long the repair of replicas leaves those alone that are copied here, at a rate of its own."""
 RETRY = timedelta(seconds=30)
 IN_FLIGHT_SECONDS = 300.0
-"""So long a reservation in the source is waited for; one that is older has nobody any more."""
+"""So long a reservation is waited for; one that is older has nobody any more."""
+NEWEST = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(BaseModel):
+    """The arguments of a migration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
     source: str
     target: str
     delete_source: bool = False
-    max_mb_s: float | None = None
+    max_mb_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     """10^6 bytes a second."""
 
     @classmethod
     def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        return asdict(cls.of(services, arguments))
+        move = cls.of(services, arguments)
+        for job in services.metadata.jobs.newest(NEWEST):
+            other = job.arguments
+            crossing = job.kind == KIND and (other["source"] == move.target or other["target"] == move.source)
+            if crossing and not job.state.ended:
+                raise BadRequest(f"the job {job.id} moves {other['source']!r} to {other['target']!r}: end it first")
+        return move.model_dump()
 
     @classmethod
     def of(cls, services: Services, arguments: Mapping[str, Any]) -> Move:
@@ -49,15 +64,17 @@ class Move:
         """
         try:
             move = cls(**arguments)
-        except TypeError as error:
-            raise BadRequest(f"a migration takes source, target, delete_source and max_mb_s: {error}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise BadRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         for name in (move.source, move.target):
             if name not in services.stores:
                 raise BadRequest(f"no store is called {name!r} (there is: {', '.join(services.stores)})")
         if move.source == move.target:
             raise BadRequest(f"{move.source!r} is both source and target")
-        if move.max_mb_s is not None and move.max_mb_s <= 0:
-            raise BadRequest("max_mb_s must be more than 0")
+        state = services.placements.stores[move.target].state
+        if state != "active":
+            raise BadRequest(f"{move.target!r} is {state} in the settings, and takes nothing new")
         return move
 
 
@@ -71,9 +88,15 @@ class Progress:
     removed: int = 0
     failed: int = 0
     """Of the last round: no healthy replica could be read, or the target did not take it."""
+    failure: str = ""
+    """Why the last of them did."""
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def moved(self) -> int:
+        return self.copied + self.removed
 
 
 def plan(services: Services, move: Move) -> Progress:
@@ -84,56 +107,137 @@ def plan(services: Services, move: Move) -> Progress:
 
 def run(services: Services, job: Job) -> Iterator[Step]:
     move = Move.of(services, job.arguments)
+    services.metadata.stores.set_state(StoreState(move.target, "active", None))
     drained = StoreState(move.source, "draining", move.target)
     drained_at = time.monotonic() - services.metadata.stores.set_state(drained)
     failpoint("migrate.after-drain", str(job.id))
-    throttle = Throttle(None if move.max_mb_s is None else move.max_mb_s * 1e6)
     progress = Progress(**job.progress) if job.progress else plan(services, move)
-    after = bytes.fromhex(job.cursor.get("after", ""))
-    changed = job.cursor.get("changed", True)  # since this round began
+    current = _Round.resumed(_Work(services, job, move), job, progress)
     while True:
-        page = services.metadata.stores.page(move.source, after, BATCH)
-        for one in page:
-            before = progress.copied + progress.removed
-            progress = _move(services, job, move, one, progress, throttle)
-            changed = changed or progress.copied + progress.removed != before
-        if page:
-            after = page[-1].blob.sha256
-            yield Step({"after": after.hex(), "changed": changed}, progress.to_json())
-            continue
+        yield from current.run()
         if move.delete_source:
             _empty(services, move.source)
-        heard = time.monotonic() - drained_at > 2 * STATES_SECONDS
-        if heard and not changed and not services.metadata.stores.reserved(move.source, IN_FLIGHT_SECONDS):
+        if current.was_last:
             return
-        if not changed:
+        heard = time.monotonic() - drained_at > 2 * STATES_SECONDS
+        quiet = heard and not services.metadata.stores.reserved(move.source, IN_FLIGHT_SECONDS)
+        if not quiet:
             time.sleep(STATES_SECONDS)
-        after, changed, progress = b"", not heard, replace(progress, failed=0)
-        yield Step({"changed": changed}, progress.to_json())
+        current = current.next(quiet=quiet)
+        yield current.step()
 
 
-def _move(services: Services, job: Job, move: Move, one: Replica, progress: Progress, throttle: Throttle) -> Progress:
-    try:
-        there, healthy = services.metadata.repairs.ensure(one.blob.sha256, move.target)
-    except NotFound:
-        return progress  # gc was faster
-    if healthy and move.delete_source and not _verified_since(there, job):
-        healthy = check(services, there, throttle=throttle)
-    if not healthy:
-        copied = try_copy(services, there, delay=RETRY, throttle=throttle)
-        if copied is None:
-            return replace(progress, failed=progress.failed + 1)
-        there, progress = copied, replace(progress, copied=progress.copied + 1)
-    failpoint("migrate.after-copy", one.key)
-    if move.delete_source and services.metadata.stores.drop(one, there):
-        services.lookups.forget_replicas(one.blob.sha256)
-        progress = replace(progress, removed=progress.removed + 1)
-    done = min(progress.done + 1, progress.total)
-    return replace(progress, done=done, done_bytes=min(progress.done_bytes + one.blob.size, progress.total_bytes))
+class _Round:
+    """Once through what the source has. It is the last one if nobody was putting anything there when it began, and
+    nothing was left to do."""
+
+    def __init__(self, work: _Work, progress: Progress, number: int, after: bytes = b"", *, was_last: bool) -> None:
+        self._work = work
+        self._progress = progress
+        self._number = number
+        self._after = after
+        self.was_last = was_last
+
+    @classmethod
+    def resumed(cls, work: _Work, job: Job, progress: Progress) -> _Round:
+        """What went before the first yield of a dead one is not known, so that round is not the last."""
+        number, after = job.cursor.get("round", 1), bytes.fromhex(job.cursor.get("after", ""))
+        return cls(work, progress, number, after, was_last=job.cursor.get("last", False))
+
+    def next(self, *, quiet: bool) -> _Round:
+        progress = replace(self._progress, failed=0, failure="")
+        return _Round(self._work, progress, self._number + 1, was_last=quiet)
+
+    def step(self) -> Step:
+        cursor = {"round": self._number, "after": self._after.hex(), "last": self.was_last}
+        return Step(cursor, self._progress.to_json())
+
+    def run(self) -> Iterator[Step]:
+        told = time.monotonic()
+        while page := self._work.page(self._after):
+            for one in page:
+                self._take(one)
+                if time.monotonic() - told > STEP_SECONDS or one is page[-1]:
+                    yield self.step()
+                    told = time.monotonic()
+
+    def _take(self, one: Replica) -> None:
+        before = self._progress
+        try:
+            progress = self._work.move(one, before)
+        except Superseded:  # somebody else is putting it there
+            progress = replace(before, failed=before.failed + 1, failure=f"{one.key} is in other hands")
+            self.was_last = self.was_last and not self._work.is_young
+        moved = progress.moved != before.moved
+        self.was_last = self.was_last and not moved
+        if moved or (self._number == 1 and progress.failed == before.failed):
+            done = min(progress.done + 1, progress.total)
+            done_bytes = min(progress.done_bytes + one.blob.size, progress.total_bytes)
+            progress = replace(progress, done=done, done_bytes=done_bytes)
+        self._progress = progress
+        self._after = one.blob.sha256
 
 
-def _verified_since(replica: Replica, job: Job) -> bool:
-    return replica.verified_at is not None and job.started_at is not None and replica.verified_at >= job.started_at
+class _Work:
+    """What is done with one replica of the source."""
+
+    def __init__(self, services: Services, job: Job, move: Move) -> None:
+        self._services = services
+        self._job = job
+        self._move = move
+        self._throttle = Throttle(None if move.max_mb_s is None else move.max_mb_s * 1e6)
+        self._began = time.monotonic()
+
+    @property
+    def is_young(self) -> bool:
+        return time.monotonic() - self._began < IN_FLIGHT_SECONDS
+
+    def page(self, after: bytes) -> list[Replica]:
+        return self._services.metadata.stores.page(self._move.source, after, BATCH)
+
+    def move(self, one: Replica, progress: Progress) -> Progress:
+        """
+        Raises:
+            Superseded: it is not known yet whether the target has it.
+            Unavailable: one of the stores does not answer.
+        """
+        services, move = self._services, self._move
+        try:
+            there, healthy = services.metadata.repairs.ensure(one.blob.sha256, move.target, LEASE)
+        except NotFound:
+            return progress  # gc was faster
+        if healthy and move.delete_source and not self._is_verified(there):
+            healthy = check(services, there, throttle=self._throttle)
+        if not healthy:
+            try:
+                there = copy(services, there, throttle=self._throttle)
+            except Superseded:
+                raise
+            except MillraceError as error:
+                return self._failed(one, there, error, progress)
+            progress = replace(progress, copied=progress.copied + 1)
+        failpoint("migrate.after-copy", one.key)
+        if move.delete_source and services.metadata.stores.drop(one, there):
+            services.lookups.forget_replicas(one.blob.sha256)
+            progress = replace(progress, removed=progress.removed + 1)
+        return progress
+
+    def _failed(self, one: Replica, there: Replica, error: MillraceError, progress: Progress) -> Progress:
+        """Bytes that are lost must not stop the others, a store that is away must: it would fail them all."""
+        services = self._services
+        services.metadata.repairs.failed(there, error.detail, RETRY)
+        if isinstance(error, Unavailable):
+            for replica in (one, there):
+                try:
+                    services.store(replica.store).head(replica.key)
+                except NotFound:
+                    continue
+        return replace(progress, failed=progress.failed + 1, failure=error.detail)
+
+    def _is_verified(self, replica: Replica) -> bool:
+        """Since the job began."""
+        began = self._job.started_at
+        return replica.verified_at is not None and began is not None and replica.verified_at >= began
 
 
 def _empty(services: Services, name: str) -> None:

@@ -84,7 +84,7 @@ class Placements:
         """The stores whose replica of the blob has a reason to stay: also one that takes nothing new."""
         rule = next((rule for pattern, rule in self.rules if _fits(pattern, rule, path, blob, variant)), None)
         written = self.plan(path, blob, variant=variant).stores
-        return written if rule is None else written | {rule.store, *rule.replicas}
+        return written | ({self.default_store} if rule is None else {rule.store, *rule.replicas})
 
     def needed(self, blob: BlobFacts, held: frozenset[str], references: Iterable[Reference]) -> frozenset[str]:
         """Of the stores that hold the blob, those that a rule of one of the assets names."""

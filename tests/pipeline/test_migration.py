@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import BadRequest
+from core.errors import BadRequest, StoreUnavailable
 from core.model import Asset, Job, JobState
-from pipeline import jobs, migration
+from metadata.paths import AssetPath
+from pipeline import change, jobs, migration
 from pipeline.job_kinds import KINDS, create, find
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
@@ -210,3 +211,63 @@ def test_killed_at_any_step_it_is_gone_on_with(line: Line, tmp_path: Path, arm: 
         assert held_by(line, asset.blob) == ["far"]
     assert list(line.services.store("main").scan()) == []
     assert len(list(line.services.store("far").scan())) == len(brought)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"max_mb_s": "fast"}, {"max_mb_s": float("inf")}, {"delete_source": "yes"}, {"target": 5}, {"target": None}],
+)
+def test_arguments_of_another_type_are_refused(line: Line, arguments: dict[str, object]) -> None:
+    with pytest.raises(BadRequest):
+        create(line.services, migration.KIND, {"source": "main", "target": "far", **arguments})
+
+
+def test_there_and_back_again(line: Line) -> None:
+    brought = pictures(line, 3)
+    assert migrate(line, delete_source=True).state is JobState.DONE
+    back = create(line.services, migration.KIND, {"source": "far", "target": "main", "delete_source": True})
+    done = jobs.run(line.services, KINDS, back.id)
+    assert done is not None
+    assert (done.state, done.progress["removed"]) == (JobState.DONE, 3)
+    time.sleep(1.1)
+    new = line.bring("/new.jpg", encoded(photo(77, 77), "JPEG"))
+    assert all(held_by(line, asset.blob) == ["main"] for asset in [new, *(asset for asset, _ in brought)])
+
+
+def test_migrations_that_cross_are_refused(line: Line) -> None:
+    create(line.services, migration.KIND, {"source": "main", "target": "far"})
+    for source, target in (("far", "main"), ("far", "fast"), ("fast", "main")):
+        with pytest.raises(BadRequest, match="end it first"):
+            create(line.services, migration.KIND, {"source": source, "target": target})
+    assert create(line.services, migration.KIND, {"source": "main", "target": "fast"})
+
+
+def test_gc_leaves_the_source_that_was_to_stay(line: Line) -> None:
+    """Each has a reason: one is the store of the settings, the other takes its place."""
+    [(asset, body)] = pictures(line, 1)
+    migrate(line)
+    time.sleep(1.1)
+    line.bring("/other.jpg", body)
+    change.delete(line.services, AssetPath.from_text("/bare/0.jpg"), 0, purge=False)
+    line.collect()
+    assert held_by(line, asset.blob) == ["far", "main"]
+
+
+def test_a_target_that_does_not_answer_makes_the_job_wait(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(line, 3)
+
+    def hang(*_: object, **__: object) -> None:
+        raise StoreUnavailable("nobody there")
+
+    far = line.services.store("far")
+    with monkeypatch.context() as away:
+        for name in ("put", "open", "head"):
+            away.setattr(far, name, hang)
+        waiting = migrate(line)
+    assert (waiting.state, waiting.wish) == (JobState.QUEUED, None)
+    assert "nobody there" in str(waiting.error)
+    done = None
+    while done is None:
+        done = jobs.run(line.services, KINDS, waiting.id)
+        time.sleep(0.05)
+    assert (done.state, done.progress["copied"], done.progress["failed"]) == (JobState.DONE, 3, 0)
