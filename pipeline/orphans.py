@@ -1,0 +1,192 @@
+"""Removing from stores what nothing needs: what the rows have let go, and orphans that only a listing finds.
+
+An orphan is an object whose key looks like ours, that neither a replica in any state nor `garbage` names, that is older
+than the grace time, and whose generation was given out before the job began. A reservation is a replica, so nothing
+goes under a living upload; and as no generation is given twice, no row can come to name an orphan later. Orphans go the
+way of all objects: into `garbage` first, by a transaction that asks for their names once more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, Final
+
+from core.errors import BadRequest
+from core.failpoints import failpoint
+from core.model import Job
+from metadata.inventory import Named
+from pipeline import maintenance
+from pipeline.jobs import Step
+from pipeline.ownership import MARKER, require_ours
+from pipeline.services import Services
+from storage.interface import Stored
+
+KIND: Final = "gc"
+BATCH = 500
+GRACE_SECONDS = 86_400.0
+MAX_GENERATION = 2**63 - 1
+
+_OURS = re.compile(r"([0-9a-f]{64})\.(0|[1-9][0-9]{0,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    stores: Sequence[str] = ()
+    """None given: all of them."""
+    grace_seconds: float = GRACE_SECONDS
+
+    @classmethod
+    def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        return asdict(cls.of(services, arguments))
+
+    @classmethod
+    def of(cls, services: Services, arguments: Mapping[str, Any]) -> Collection:
+        """
+        Raises:
+            BadRequest: what is wrong with the arguments.
+        """
+        try:
+            wanted = cls(**arguments)
+        except TypeError as error:
+            raise BadRequest(f"gc takes stores and grace_seconds: {error}") from None
+        if not isinstance(wanted.grace_seconds, int | float) or not 0 <= wanted.grace_seconds < 1e9:
+            raise BadRequest("grace_seconds must be a number from 0 on")
+        return replace(wanted, stores=chosen(services, wanted.stores))
+
+
+def chosen(services: Services, names: object) -> list[str]:
+    """
+    Raises:
+        BadRequest: there is no such store.
+    """
+    if not isinstance(names, list | tuple):
+        raise BadRequest("stores must be a list of names")
+    for name in names:
+        if name not in services.stores:
+            raise BadRequest(f"no store is called {name!r} (there is: {', '.join(services.stores)})")
+    return sorted({*names}) or sorted(services.stores)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    done: int = 0
+    """Objects that were listed."""
+    orphans: int = 0
+    orphan_bytes: int = 0
+    young: int = 0
+    """Orphans within the grace time."""
+    ahead: int = 0
+    """Objects of generations that were not given out yet: the database comes from a backup. They stay."""
+    foreign: int = 0
+    """Objects whose keys are not ours. They stay."""
+    removed: int = 0
+    """Objects that are gone now: the orphans, and what the rows had let go."""
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def run(services: Services, job: Job) -> Iterator[Step]:
+    wanted = Collection.of(services, job.arguments)
+    for name in wanted.stores:
+        require_ours(services, name)
+    ceiling = job.cursor.get("ceiling")
+    if ceiling is None:
+        ceiling = services.metadata.inventory.last_generation()
+    sweep = _Sweep(services, wanted, ceiling, Progress(**job.progress))
+    yield from sweep.let_go(job.cursor)
+    yield from sweep.listed(job.cursor)
+
+
+def survey(services: Services, wanted: Collection) -> tuple[Progress, int]:
+    """What gc would find now, and how many objects the rows have let go already. Changes nothing, and needs no marker:
+    it is how a person sees what adopting a store would mean."""
+    sweep = _Sweep(services, wanted, services.metadata.inventory.last_generation(), Progress())
+    for name in wanted.stores:
+        for objects in batches(services.store(name).scan(), BATCH):
+            sweep.orphans(name, objects)
+    return sweep.progress, services.metadata.inventory.count_garbage(wanted.stores)
+
+
+@dataclass
+class _Sweep:
+    services: Services
+    wanted: Collection
+    ceiling: int
+    progress: Progress
+
+    def let_go(self, cursor: Mapping[str, Any]) -> Iterator[Step]:
+        """What the rows let go: nobody refers to it, or nobody confirmed it."""
+        if "store" in cursor:
+            return
+        blobs = self.services.metadata.blobs
+        maintenance.give_up_reservations(self.services)
+        while blobs.collect(BATCH, self.services.placements.needed):
+            yield self._step({})
+        for name in self.wanted.stores:
+            yield from self._emptied(name, {})
+        yield self._step({"store": 0, "after": ""})
+
+    def listed(self, cursor: Mapping[str, Any]) -> Iterator[Step]:
+        """What neither a row nor `garbage` names."""
+        first = int(cursor.get("store", 0))
+        for number, name in list(enumerate(self.wanted.stores))[first:]:
+            after = str(cursor.get("after", "")) if number == first else ""
+            for objects in batches(self.services.store(name).scan(after=after), BATCH):
+                orphans = self.orphans(name, objects)
+                self.services.metadata.inventory.discard(name, orphans)
+                failpoint("gc.after-discard", name)
+                here = {"store": number, "after": objects[-1].key}
+                yield self._step(here)
+                yield from self._emptied(name, here)
+            yield from self._emptied(name, {"store": number + 1})
+            yield self._step({"store": number + 1})
+
+    def orphans(self, name: str, objects: Sequence[Stored]) -> list[Named]:
+        """Those that may go; the others are counted."""
+        ours = {key: one for one in objects if (key := named(one.key)) is not None}
+        given_out = [key for key in ours if key[1] <= self.ceiling]
+        unnamed = self.services.metadata.inventory.unnamed(name, given_out)
+        latest = datetime.now(UTC) - timedelta(seconds=self.wanted.grace_seconds)
+        orphans = [key for key in unnamed if ours[key].modified_at <= latest]
+        foreign = sum(named(one.key) is None and one.key != MARKER for one in objects)
+        self.progress = replace(
+            self.progress,
+            done=self.progress.done + len(objects),
+            orphans=self.progress.orphans + len(orphans),
+            orphan_bytes=self.progress.orphan_bytes + sum(ours[key].size for key in orphans),
+            young=self.progress.young + len(unnamed) - len(orphans),
+            ahead=self.progress.ahead + len(ours) - len(given_out),
+            foreign=self.progress.foreign + foreign,
+        )
+        return orphans
+
+    def _emptied(self, name: str, cursor: Mapping[str, Any]) -> Iterator[Step]:
+        """Delete all garbage of a store; a maintenance worker may be doing the same."""
+        blobs = self.services.metadata.blobs
+        while items := blobs.garbage(BATCH, name):
+            self.services.store(name).delete([item.key for item in items])
+            failpoint("gc.after-removal", name)
+            blobs.forget([item.id for item in items])
+            self.progress = replace(self.progress, removed=self.progress.removed + len(items))
+            yield self._step(cursor)
+
+    def _step(self, cursor: Mapping[str, Any]) -> Step:
+        return Step({**cursor, "ceiling": self.ceiling}, self.progress.to_json())
+
+
+def batches(objects: Iterator[Stored], size: int) -> Iterator[list[Stored]]:
+    while batch := list(islice(objects, size)):
+        yield batch
+
+
+def named(key: str) -> Named | None:
+    """The hash and the generation that a key of ours says."""
+    match = _OURS.fullmatch(key)
+    if match is None or int(match[2]) > MAX_GENERATION:
+        return None
+    return bytes.fromhex(match[1]), int(match[2])

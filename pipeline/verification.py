@@ -1,0 +1,265 @@
+"""Comparing what the database says of stores with what they hold, and mending what differs.
+
+Structure: every healthy replica is asked for by `head`, and every object that a listing shows is looked for among the
+rows. Bytes: every replica is read and its hash compared, the one that was verified longest ago first. Then whatever is
+missing or corrupt is made anew from a good replica. What has none is in quarantine: its rows keep saying so, what there
+is of its bytes stays, and `pipeline/quarantine.py` tells of it.
+
+Only what a store says counts: one that does not answer, or refuses, is asked again for a while and then left out, and
+its replicas keep their states. A replica that changes while it is looked at is another one, and is not marked.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any, Final, Literal, TypeVar
+
+from core.errors import BadRequest, Forbidden, NotFound, StoreUnavailable
+from core.failpoints import failpoint
+from core.model import Job, Replica
+from pipeline.copying import check, try_copy
+from pipeline.jobs import Step
+from pipeline.orphans import chosen, named
+from pipeline.ownership import MARKER
+from pipeline.services import Services
+from storage.interface import ObjectStore
+from storage.throttle import Throttle
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+KIND: Final = "verify"
+ROWS = 100
+OBJECTS = 500
+BYTES_AT_ONCE = 16 << 20
+"""Read between two steps, or one replica, so that a wish is soon heard."""
+RETRY = timedelta(seconds=30)
+TRIES = 40
+TRY_SECONDS = 3.0
+"""A store is asked again so often, so far apart, before it is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    stores: Sequence[str] = ()
+    """None given: all of them."""
+    structure_only: bool = False
+    max_mb_s: float | None = None
+    """10^6 bytes a second."""
+
+    @classmethod
+    def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        return asdict(cls.of(services, arguments))
+
+    @classmethod
+    def of(cls, services: Services, arguments: Mapping[str, Any]) -> Verification:
+        """
+        Raises:
+            BadRequest: what is wrong with the arguments.
+        """
+        try:
+            wanted = cls(**arguments)
+        except TypeError as error:
+            raise BadRequest(f"verify takes stores, structure_only and max_mb_s: {error}") from None
+        if not isinstance(wanted.structure_only, bool):
+            raise BadRequest("structure_only must be true or false")
+        if wanted.max_mb_s is not None and (not isinstance(wanted.max_mb_s, int | float) or wanted.max_mb_s <= 0):
+            raise BadRequest("max_mb_s must be a number above 0")
+        return replace(wanted, stores=chosen(services, wanted.stores))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    total: int = 0
+    total_bytes: int = 0
+    """0: no bytes are to be read."""
+    done: int = 0
+    """Replicas that were asked for."""
+    done_bytes: int = 0
+    missing: int = 0
+    corrupt: int = 0
+    repaired: int = 0
+    failed: int = 0
+    """Missing or corrupt still: nothing good to repair it from, or its store did not take it."""
+    orphans: int = 0
+    """Objects that no row names: `gc` removes them."""
+    foreign: int = 0
+    """Objects whose keys are not ours."""
+    unanswered: Sequence[str] = ()
+    """Stores that did not answer for long, and were left out from then on."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run(services: Services, job: Job) -> Iterator[Step]:
+    wanted = Verification.of(services, job.arguments)
+    if job.progress:
+        progress = Progress(**job.progress)
+    else:
+        total, total_bytes = services.metadata.inventory.count(wanted.stores)
+        progress = Progress(total=total, total_bytes=0 if wanted.structure_only else total_bytes)
+    began = job.started_at or datetime.now(UTC)
+    yield from _Run(services, wanted, began, progress, int(job.cursor.get("tries", 0))).steps(job.cursor)
+
+
+Phase = Callable[[str], Iterator[str]]
+"""Goes on after a place and yields the places it comes to."""
+
+
+@dataclass
+class _Run:
+    services: Services
+    wanted: Verification
+    began: datetime
+    progress: Progress
+    tries: int
+    """That the store which is being asked did not answer, one after the other."""
+
+    def __post_init__(self) -> None:
+        rate = self.wanted.max_mb_s
+        self.throttle = Throttle(None if rate is None else rate * 1e6)
+        self.inventory = self.services.metadata.inventory
+
+    def steps(self, cursor: Mapping[str, Any]) -> Iterator[Step]:
+        phases: list[Phase] = [
+            partial(phase, name) for name in self.wanted.stores for phase in (self.rows, self.objects)
+        ]
+        phases += [self.repairs] if self.wanted.structure_only else [self.content, self.repairs]
+        first, after = int(cursor.get("phase", 0)), str(cursor.get("after", ""))
+        for number, phase in list(enumerate(phases))[first:]:
+            for place in phase(after):
+                yield self._step(number, place)
+            after = ""
+            yield self._step(number + 1, after)
+
+    def rows(self, name: str, after: str) -> Iterator[str]:
+        """Rows against the store."""
+        while page := self.inventory.healthy(name, bytes.fromhex(after), ROWS):
+            if not (yield from self._answer(name, partial(self._ask, page), after)):
+                return
+            after = page[-1].blob.sha256.hex()
+            self._count(done=min(len(page), self.progress.total - self.progress.done))
+            yield after
+
+    def objects(self, name: str, after: str) -> Iterator[str]:
+        """The store against rows."""
+        while keys := (yield from self._answer(name, partial(self._list, name, after), after)):
+            after = keys[-1]
+            yield after
+
+    def content(self, after: str) -> Iterator[str]:
+        """What was read has a younger date, so the place is in the rows. A store that is left out drops out."""
+        while page := self.inventory.stale(self._answering(), self.began, ROWS):
+            read = 0
+            for one in page:
+                yield from self._answer(one.store, partial(self._read, one), after)
+                read += one.blob.size
+                if read >= BYTES_AT_ONCE:
+                    read = 0
+                    yield after
+            yield after
+
+    def repairs(self, after: str) -> Iterator[str]:
+        sha256, _, store = after.partition(" ")
+        place = bytes.fromhex(sha256), store
+        while page := self.inventory.sick(self._answering(), place, 1):
+            [one] = page
+            if try_copy(self.services, one, delay=RETRY, throttle=self.throttle) is not None:
+                self._count(repaired=1)
+            elif self.inventory.is_sick(one):
+                self._count(failed=1)
+            failpoint("verify.after-repair", one.key)
+            place = one.blob.sha256, one.store
+            yield f"{one.blob.sha256.hex()} {one.store}"
+
+    def _ask(self, page: Sequence[Replica]) -> bool:
+        store = self.services.store(page[0].store)
+        for one in page:
+            if _fault(store, one) and (fault := _fault(store, one)):  # one answer condemns nothing
+                failpoint("verify.before-mark", one.key)
+                self._mark(one, *fault)
+        return True
+
+    def _list(self, name: str, after: str) -> list[str]:
+        store = self.services.store(name)
+        keys = [one.key for one in islice(store.scan(after=after), OBJECTS)]
+        ours = {said: key for key in keys if (said := named(key)) is not None}
+        unnamed = self.inventory.unnamed(name, list(ours))
+        # Rows and objects that went since the listing are no orphans.
+        orphans = sum(_is_there(store, ours[said]) for said in unnamed)
+        self._count(orphans=orphans, foreign=sum(named(key) is None and key != MARKER for key in keys))
+        return keys
+
+    def _read(self, one: Replica) -> bool:
+        if not check(self.services, one, throttle=self.throttle) and self.inventory.is_sick(one):
+            self.services.lookups.forget_replicas(one.blob.sha256)
+            self._count(corrupt=1)
+        failpoint("verify.after-read", one.key)
+        self._count(done_bytes=min(one.blob.size, self.progress.total_bytes - self.progress.done_bytes))
+        return True
+
+    def _mark(self, one: Replica, state: Literal["missing", "corrupt"], detail: str) -> None:
+        if self.services.metadata.repairs.mark(one, state, detail):
+            self.services.lookups.forget_replicas(one.blob.sha256)
+            where = {"store": one.store, "key": one.key}
+            log.error("a replica is marked", extra={**where, "state": state, "detail": detail})
+            self._count(**{state: 1})
+
+    def _answer(self, name: str, work: Callable[[], T], place: str) -> Generator[str, None, T | None]:
+        """What the work comes to. None: the store is left out, as it did not answer for long. Wishes are heard while it
+        waits."""
+        while name not in self.progress.unanswered:
+            try:
+                done = work()
+            except (StoreUnavailable, Forbidden) as error:
+                self.tries += 1
+                log.warning("a store does not answer", extra={"store": name, "reason": error.code})
+            else:
+                self.tries = 0
+                return done
+            if self.tries >= TRIES:
+                self.tries = 0
+                self.progress = replace(self.progress, unanswered=[*self.progress.unanswered, name])
+                break
+            yield place
+            time.sleep(TRY_SECONDS)
+        return None
+
+    def _answering(self) -> list[str]:
+        return [name for name in self.wanted.stores if name not in self.progress.unanswered]
+
+    def _count(self, **more: int) -> None:
+        self.progress = replace(
+            self.progress, **{name: getattr(self.progress, name) + max(0, count) for name, count in more.items()}
+        )
+
+    def _step(self, phase: int, after: str) -> Step:
+        return Step({"phase": phase, "after": after, "tries": self.tries}, self.progress.to_json())
+
+
+def _fault(store: ObjectStore, one: Replica) -> tuple[Literal["missing", "corrupt"], str] | None:
+    try:
+        there = store.head(one.key)
+    except NotFound as error:
+        return "missing", error.detail
+    if there.size != one.blob.size:
+        return "corrupt", f"{there.size:,} bytes are there instead of {one.blob.size:,}"
+    if there.sha256 not in (None, one.blob.sha256):
+        return "corrupt", "its store has another hash for it"
+    return None
+
+
+def _is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        store.head(key)
+    except NotFound:
+        return False
+    return True
