@@ -6,9 +6,11 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.client import ClientSocket
@@ -115,3 +117,14 @@ def test_an_answer_is_one_packet(shared_web: Web) -> None:
             assert head.startswith(b"HTTP/1.1 200")
             assert body
             time.sleep(0.1)
+
+
+def test_busy_connections_do_not_keep_the_threads_from_the_others(start_web: Callable[..., Web]) -> None:
+    web = start_web(WEB__THREADS=8)
+
+    def ask_again_and_again(_: int) -> int:
+        with httpx.Client(base_url=web.url, timeout=30) as client:
+            return sum(client.get("/livez").status_code == 200 for _ in range(20))
+
+    with ThreadPoolExecutor(24) as clients:
+        assert list(clients.map(ask_again_and_again, range(24))) == [20] * 24
