@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from cli import storage_migrate
 from cli.interruption import interruptible
 from core import settings
 from core.errors import Misconfigured
@@ -25,6 +26,10 @@ _SIZES = "20KiB,5MiB"
 @click.group()
 def storage() -> None:
     """The object stores."""
+
+
+for _command in (storage_migrate.migrate, storage_migrate.jobs, storage_migrate.state):
+    storage.add_command(_command)
 
 
 def _parse_sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> list[int]:
