@@ -60,8 +60,11 @@ def tell(job: Job, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told(job), ensure_ascii=False))
     else:
-        counts = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in job.progress.items())
-        click.echo(f"{job.kind} {job.state.value}: {printable(counts) or 'nothing done yet'}")
+        counts = {name: value for name, value in job.progress.items() if isinstance(value, int | float)}
+        listed = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items())
+        click.echo(f"{job.kind} {job.state.value}: {printable(listed) or 'nothing done yet'}")
+    if job.progress.get("failure"):
+        click.echo(f"the last that failed: {printable(str(job.progress['failure']))}", err=True)
     if job.error:
         click.echo(f"millrace: {printable(job.error)}", err=True)
     if not job.state.ended:
@@ -145,10 +148,6 @@ class _Display:
 
 def _done(job: Job) -> int:
     return int(job.progress.get("done_bytes" if job.progress.get("total_bytes") else "done") or 0)
-
-
-def _number(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def end(job: Job, *, as_json: bool) -> None:
