@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from cli import storage_migrate
+from cli import storage_gc, storage_migrate, storage_verify
 from cli.interruption import interruptible
 from core import settings
 from core.errors import Misconfigured
@@ -28,7 +28,13 @@ def storage() -> None:
     """The object stores."""
 
 
-for _command in (storage_migrate.migrate, storage_migrate.jobs, storage_migrate.state):
+for _command in (
+    storage_migrate.migrate,
+    storage_verify.verify,
+    storage_gc.gc,
+    storage_migrate.jobs,
+    storage_migrate.state,
+):
     storage.add_command(_command)
 
 
