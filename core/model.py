@@ -128,10 +128,12 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """`healthy`: the bytes are said to be there; the caller checks by `head` and puts again when they are not."""
+    """`healthy`: the bytes are said to be there; the caller checks by `head` and puts again when they are not.
+    `corrupt`: other bytes were found there, whatever their store says of them."""
 
     replica: Replica
     healthy: bool
+    corrupt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ def _reserve(connection: Connection, blobs: Sequence[BlobFacts], store: str, gra
         Reservation(
             Replica(one, store, by_hash[one.sha256].generation),
             healthy=by_hash[one.sha256].state == "healthy",
+            corrupt=by_hash[one.sha256].state == "corrupt",
         )
         for one in blobs
     ]

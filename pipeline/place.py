@@ -27,6 +27,7 @@ def place(services: Services, store: ObjectStore, reservation: Reservation, body
             found = None
         if found and found.size == blob.size and found.sha256 in (None, blob.sha256):
             return replica
+    if reservation.healthy or reservation.corrupt:
         replica = services.metadata.blobs.renew(replica).replica
     body.seek(0)
     try:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from core.errors import BadRequest, Forbidden, StoreUnavailable
@@ -286,3 +287,33 @@ def test_beside_uploads_and_deletes_nothing_is_marked(line: Line) -> None:
 def test_arguments_that_cannot_work_are_refused(line: Line, arguments: dict[str, object]) -> None:
     with pytest.raises(BadRequest):
         create(line.services, verification.KIND, arguments)
+
+
+def test_the_same_bytes_uploaded_again_take_the_place_of_corrupt_ones(
+    line: Line, assets: list[Asset], tmp_path: Path
+) -> None:
+    for store in ("main", "far"):
+        wrong(tmp_path, replica_of(line, assets[0], store))
+    assert not verdict(line.services, verify(line)).good
+    again = line.bring("/safe/bare/again.jpg", picture(0))
+    assert again.blob == assets[0].blob
+    for asset in (again, assets[0]):
+        assert read(line, asset) == picture(0)
+    assert verdict(line.services, verify(line)).good
+    line.collect()
+    assert held_by(line, again.blob) == ["far", "main"]
+
+
+def test_a_store_that_remembers_another_hash_than_it_has_is_not_believed(tmp_path: Path, database_url: str) -> None:
+    """The same upload again: the store says that it has these bytes already, and the row says that they are bad."""
+    line = Line(tmp_path, database_url, stores={"main": {"kind": "postgres"}}, paths=())
+    asset = line.bring("/a.jpg", picture(0))
+    with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE millrace_objects.blob_chunk SET data = set_byte(data, 100, 255 - get_byte(data, 100))")
+    connection.close()
+    job = verify(line)
+    assert (job.progress["corrupt"], job.progress["failed"]) == (1, 1)
+    line.bring("/b.jpg", picture(0))
+    assert read(line, asset) == picture(0)
+    assert verdict(line.services, verify(line)).good
+    line.close()
