@@ -8,46 +8,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 
 import core.failpoints
 from core.errors import Corrupt, Forbidden, Misconfigured, StoreFull, StoreUnavailable
 from storage.interface import ObjectStore, Span
-from storage.rocksdb.options import RocksdbOptions
 from storage.rocksdb.records import CHUNK, WRITING
-from storage.rocksdb.store import RocksdbStore, _names
+from storage.rocksdb.store import RocksdbStore
 from tests.contracts.object_store import ObjectStoreContract, fill, keys, read
+from tests.storage.rocksdb_store import DATA, KIB, ROOT, names, owner, owner_of, reader_of, writer
 
-KIB, MIB = 1 << 10, 1 << 20
-ROOT = Path(__file__).parents[2]
-DATA = bytes(range(256)) * 4 * KIB
-"""1 MiB: four chunks."""
-
-
-def owner_of(root: Path, **more: Any) -> RocksdbStore:
-    return RocksdbStore.owned("main", RocksdbOptions(root=root, **more))
-
-
-def reader_of(root: Path, **more: Any) -> RocksdbStore:
-    return RocksdbStore.beside_its_owner("main", RocksdbOptions(root=root, **more))
-
-
-def names(store: RocksdbStore, prefix: bytes) -> list[bytes]:
-    return list(_names(store._database.to_write(), prefix))
-
-
-@pytest.fixture
-def owner(services_directory: Path) -> Iterator[RocksdbStore]:
-    """In memory where there is a tmpfs: a database for each test, and nothing here is about the disk."""
-    with TemporaryDirectory(dir=services_directory) as root:
-        store = owner_of(Path(root) / "not" / "yet" / "there")
-        yield store
-        store.close()
+__all__ = ["owner"]
 
 
 class TestRocksdbStore(ObjectStoreContract):
@@ -67,62 +41,6 @@ class TestRocksdbStore(ObjectStoreContract):
             return [name.hex() for name in names(owner, WRITING)] + ["a chunk of nobody"] * (chunks - owned)
 
         return look
-
-
-class TestRocksdbReader(ObjectStoreContract):
-    """What a process beside the owner reads is what the contract promises, at once."""
-
-    part_size = 256 * KIB
-
-    @pytest.fixture
-    def store(self, owner: RocksdbStore) -> ObjectStore:
-        assert keys(owner) == []  # which makes the database
-        return _ReadBeside(owner, reader_of(owner._options.root))
-
-
-class _ReadBeside:
-    """Writes through the owner, and reads through the reader."""
-
-    def __init__(self, owner: RocksdbStore, reader: RocksdbStore) -> None:
-        self.name, self.breaker = owner.name, owner.breaker
-        self.put, self.delete, self.sweep_unfinished = owner.put, owner.delete, owner.sweep_unfinished
-        self._reader = reader
-        self.copy_from, self.url, self.close = reader.copy_from, reader.url, reader.close
-
-    def open(self, key: str, span: Span | None = None) -> Any:
-        self._follow()
-        return self._reader.open(key, span)
-
-    def head(self, key: str) -> Any:
-        self._follow()
-        return self._reader.head(key)
-
-    def scan(self, prefix: str = "", *, after: str = "") -> Any:
-        return self._reader.scan(prefix, after=after)
-
-    def _follow(self) -> None:
-        """A deletion shows within a second; the contract's tests do not wait for it."""
-        self._reader._database._followed_at = 0  # type: ignore[attr-defined]  # of a Reader
-
-
-WRITER = """
-import hashlib, io, sys
-from pathlib import Path
-from storage.rocksdb.options import RocksdbOptions
-from storage.rocksdb.store import RocksdbStore
-data = bytes(range(256)) * 4096
-store = RocksdbStore.owned("main", RocksdbOptions(root=Path(sys.argv[1])))
-store.put("a", io.BytesIO(data), size=len(data), sha256=hashlib.sha256(data).digest(), media_type="image/png")
-print("put", flush=True)
-sys.stdin.read()
-"""
-
-
-def writer(root: Path, failpoints: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"MILLRACE_FAILPOINTS": str(failpoints), "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(root)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
 
 
 @pytest.mark.parametrize(
@@ -167,63 +85,6 @@ def test_a_sweep_spares_living_writers(owner: RocksdbStore) -> None:
 
     owner.put("a", Sweeping(DATA), size=len(DATA), sha256=hashlib.sha256(DATA).digest(), media_type="image/png")
     assert read(owner, "a") == DATA
-
-
-def test_a_second_process_is_told_who_owns_it(tmp_path: Path) -> None:
-    root = tmp_path / "store"
-    with writer(root, tmp_path) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == b"put\n"
-        second = owner_of(root)
-        for call in (lambda: fill(second, "b"), lambda: second.head("a"), lambda: second.delete(["a"])):
-            with pytest.raises(StoreUnavailable, match=r"main: another process owns .*millrace worker all"):
-                call()
-        first.kill()
-    assert read(second, "a") == DATA  # the kernel freed it
-    second.close()
-
-
-def test_a_reader_follows_its_owner_in_another_process(tmp_path: Path) -> None:
-    root = tmp_path / "store"
-    reader = reader_of(root)
-    with pytest.raises(StoreUnavailable, match="no RocksDB in"):
-        reader.head("a")
-    with writer(root, tmp_path) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"put\n"
-        assert read(reader, "a") == DATA
-        assert read(reader, "a", Span(300_000, 300_010)) == DATA[300_000:300_010]
-        child.kill()
-    assert keys(reader) == ["a"]
-    reader.close()
-
-
-def test_a_reader_does_not_write(owner: RocksdbStore) -> None:
-    fill(owner, "a")
-    reader = reader_of(owner._options.root)
-    for call in (lambda: fill(reader, "b"), lambda: reader.delete(["a"]), reader.sweep_unfinished):
-        with pytest.raises(StoreUnavailable, match=r"main is a RocksDB, which one process owns"):
-            call()
-    assert keys(reader) == ["a"]
-
-
-def test_a_reader_keeps_up_with_flushes_and_compactions(owner: RocksdbStore) -> None:
-    """Files come and go underneath it, faster than it looks."""
-    reader = reader_of(owner._options.root)
-    fill(owner, "first", DATA)
-    with reader.open("first") as body:
-        for number in range(60):
-            fill(owner, f"{number:02}", DATA)
-            if number % 2:
-                owner.delete([f"{number - 1:02}"])
-            if number % 10 == 9:
-                assert read(reader, f"{number:02}") == DATA
-        owner.delete(["first"])
-        owner._database.to_write().compact_range(None, None)
-        fill(owner, "last", DATA)
-        assert read(reader, "last") == DATA
-        assert body.read() == DATA
-    assert keys(reader) == keys(owner)
 
 
 def test_a_range_reads_only_its_chunks(owner: RocksdbStore) -> None:
