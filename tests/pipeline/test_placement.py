@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.errors import Misconfigured, StoreUnavailable
-from core.model import Asset, BlobFacts
+from core.model import Asset, BlobFacts, Replica
 from core.sections import Placement
 from core.settings import Settings
 from metadata.paths import AssetPath
@@ -115,6 +116,23 @@ def test_rules_that_cannot_work_are_refused_at_start(
     settings = Settings(home=tmp_path, stores=stores(tmp_path, **options), placement=given)
     with pytest.raises(Misconfigured, match=fault):
         Placements.parse(settings, options_of(settings))
+
+
+def test_the_hottest_is_read_first_then_by_priority_then_the_one_checked_last(tmp_path: Path) -> None:
+    facts = BlobFacts(bytes(32), 10, "image/jpeg")
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    replicas = [Replica(facts, name, 1, early) for name in ("main", "fast", "far", "gone")]
+
+    def order(**options: dict[str, Any]) -> list[str]:
+        settings = Settings(home=tmp_path, stores=stores(tmp_path, **options))
+        return [one.store for one in Placements.parse(settings, options_of(settings)).in_reading_order(replicas)]
+
+    assert order(main={"tier": "cold"}, far={"tier": "hot"}) == ["far", "fast", "main", "gone"]
+    assert order(main={"priority": 1}, fast={"priority": 2}) == ["far", "main", "fast", "gone"]
+    replicas[1] = Replica(facts, "fast", 1, late)
+    assert order()[0] == "fast"
+    replicas[1] = Replica(facts, "fast", 1, None)
+    assert order() == ["far", "main", "fast", "gone"]
 
 
 @pytest.mark.parametrize("state", ["draining", "read-only"])
