@@ -83,6 +83,8 @@ class Retention(Section):
     ingests_days: float = Field(30, gt=0)
     tombstones_days: float = Field(365, gt=0)
     failures_days: float = Field(90, gt=0)
+    history_days: float = Field(90, gt=0)
+    """Of jobs that ended, and of what was found of replicas."""
 
 
 class Variants(Section):

@@ -8,7 +8,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists,
 
 from core import sections
 from database.transactions import Database
-from metadata.schema import failure, host, tombstone, upload, variant
+from metadata.schema import failure, host, job, tombstone, upload, variant, verify_event
 
 BATCH = 1000
 """Rows in one transaction, so that a first prune of an old table holds no locks for long."""
@@ -28,6 +28,7 @@ class Retention:
         ingests = func.now() - timedelta(days=retention.ingests_days)
         tombstones = func.now() - timedelta(days=retention.tombstones_days)
         failures = func.now() - timedelta(days=retention.failures_days)
+        history = func.now() - timedelta(days=retention.history_days)
         self._database.run(_wish_discard, failures)
         nobody = failure.c.kind == "host-lost"
         return (
@@ -45,6 +46,8 @@ class Retention:
                 exists().where(failure.c.id == upload.c.id, nobody, failure.c.failed_at < failures),
             )
             + self._prune(failure.c.id, nobody, failure.c.failed_at < failures)
+            + self._prune(verify_event.c.id, verify_event.c.at < history)
+            + self._prune(job.c.id, job.c.finished_at < history)
             + self._prune(host.c.id, host.c.last_seen < ingests, ~exists().where(upload.c.host_id == host.c.id))
         )
 
