@@ -50,6 +50,11 @@ def test_every_key_of_a_store_is_explained(kind: str) -> None:
     assert keys - {word for row in rows for word in re.findall(r"`(\w+)`", row)} == set()
 
 
+def test_every_key_of_a_placement_is_explained() -> None:
+    rows = re.findall(r"^\| (`[^|]*) \|", section("Several stores"), re.MULTILINE)
+    assert set(sections.Placement.model_fields) <= {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+
+
 def test_every_key_of_locks_and_cache_is_explained() -> None:
     keys = {f"locks.{name}" for name in sections.Locks.model_fields} | {
         f"cache.{name}" for name in sections.Cache.model_fields
