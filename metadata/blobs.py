@@ -103,7 +103,13 @@ _LOCKED = (
 _CONFIRM = (
     update(replica)
     .where(replica.c.blob == _LOCKED.c.blob, replica.c.store == _LOCKED.c.store)
-    .values(state="healthy", last_verified_at=func.now(), next_check_at=None, failed_checks=0)
+    .values(
+        state="healthy",
+        # A healthy one was only asked for: that says nothing of its bytes.
+        last_verified_at=case((replica.c.state == "healthy", replica.c.last_verified_at), else_=func.now()),
+        next_check_at=None,
+        failed_checks=0,
+    )
 )
 
 

@@ -317,3 +317,10 @@ def test_a_store_that_remembers_another_hash_than_it_has_is_not_believed(tmp_pat
     assert read(line, asset) == picture(0)
     assert verdict(line.services, verify(line)).good
     line.close()
+
+
+def test_the_same_upload_again_is_no_verification(line: Line, assets: list[Asset]) -> None:
+    """Its bytes are asked for and not read, so they keep their turn."""
+    before = replica_of(line, assets[0], "main")
+    line.bring("/safe/bare/again.jpg", picture(0))
+    assert replica_of(line, assets[0], "main").verified_at == before.verified_at
