@@ -38,8 +38,8 @@ T = TypeVar("T")
 KIND: Final = "verify"
 ROWS = 100
 OBJECTS = 500
-BYTES_AT_ONCE = 16 << 20
-"""Read between two steps, or one replica, so that a wish is soon heard."""
+STEP_SECONDS = 1.0
+"""Of reading, or one replica, between two steps, so that a wish is soon heard."""
 RETRY = timedelta(seconds=30)
 TRIES = 40
 TRY_SECONDS = 3.0
@@ -158,12 +158,11 @@ class _Run:
     def content(self, after: str) -> Iterator[str]:
         """What was read has a younger date, so the place is in the rows. A store that is left out drops out."""
         while page := self.inventory.stale(self._answering(), self.began, ROWS):
-            read = 0
+            begun = time.monotonic()
             for one in page:
                 yield from self._answer(one.store, partial(self._read, one), after)
-                read += one.blob.size
-                if read >= BYTES_AT_ONCE:
-                    read = 0
+                if time.monotonic() - begun > STEP_SECONDS:
+                    begun = time.monotonic()
                     yield after
             yield after
 

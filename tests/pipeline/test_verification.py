@@ -324,3 +324,23 @@ def test_the_same_upload_again_is_no_verification(line: Line, assets: list[Asset
     before = replica_of(line, assets[0], "main")
     line.bring("/safe/bare/again.jpg", picture(0))
     assert replica_of(line, assets[0], "main").verified_at == before.verified_at
+
+
+def test_it_is_slow_as_told_and_pauses_soon(line: Line, assets: list[Asset], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "ROWS", 100)  # one page: a wish is heard within it
+    total = 2 * sum(asset.blob.size for asset in assets)
+
+    def pause(job: Job) -> None:
+        if job.progress.get("done_bytes"):
+            line.services.metadata.jobs.wish(job.id, "pause")
+
+    job = verify(line, pause, max_mb_s=total / 1e6 / 8)
+    assert job.state is JobState.PAUSED
+    assert 0 < job.progress["done_bytes"] < total
+    line.services.metadata.jobs.wish(job.id, "resume")
+    done = go_on(line, job.id)
+    assert done.state is JobState.DONE
+    assert done.progress["done_bytes"] == total
+    assert done.started_at is not None
+    assert done.finished_at is not None
+    assert (done.finished_at - done.started_at).total_seconds() > 5  # the last body begins when those before are paid
