@@ -15,15 +15,7 @@ from typing import Final
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cli.interruption import INTERRUPTED, interruptible
 from cli.printable import printable
@@ -108,14 +100,13 @@ class _Display:
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            TextColumn("{task.fields[amount]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[said]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bars.add_task(job.kind, total=None, completed=_done(job), said="")
+        self._task = self._bars.add_task(job.kind, total=None, completed=_done(job), amount="", said="")
         self._next_line = time.monotonic() + LINE_SECONDS
 
     def __enter__(self) -> _Display:
@@ -130,6 +121,7 @@ class _Display:
         failed = job.progress.get("failed")
         said = f"waiting: {job.error}" if job.error else f"{failed:,} failed" if failed else ""
         self._bars.update(self._task, total=total, completed=_done(job))
+        self._bars.update(self._task, amount=self._amount(job))
         self.say(said)
 
     def say(self, said: str) -> None:
@@ -140,10 +132,20 @@ class _Display:
             click.echo(f"{self._line()}{said and ', '}{said}", err=True)
 
     def _line(self) -> str:
-        task = next(task for task in self._bars.tasks if task.id == self._task)
-        speed = f", {task.speed / 1e6:.1f} MB/s" if task.speed else ""
+        task = self._state
         left = f", {timedelta(seconds=int(task.time_remaining))} left" if task.time_remaining is not None else ""
-        return f"{task.description}: {task.percentage:.0f} %{speed}{left}"
+        return f"{task.description}: {task.percentage:.0f} %, {task.fields['amount']}{left}"
+
+    def _amount(self, job: Job) -> str:
+        done, total = _done(job), job.progress.get("total_bytes")
+        if not total:
+            return f"{done:,}/{job.progress.get('total') or '?'}"
+        speed = f", {self._state.speed / 1e6:,.1f} MB/s" if self._state.speed else ""
+        return f"{done / 1e6:,.1f}/{total / 1e6:,.1f} MB{speed}"
+
+    @property
+    def _state(self) -> Task:
+        return next(task for task in self._bars.tasks if task.id == self._task)
 
 
 def _done(job: Job) -> int:
