@@ -155,7 +155,7 @@ def accept_beside_silence(stack: Stack) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1000) as silent:
         port = silent.getsockname()[1]
         options = {
-            "MILLRACE_CONFIG": stack.environment["MILLRACE_CONFIG"],
+            **{name: stack.environment[name] for name in ("MILLRACE_CONFIG", "MILLRACE_FAILPOINTS")},
             "MILLRACE_DATABASE_URL": f"postgresql://nobody@127.0.0.1:{port}/none",
             "MILLRACE_REDIS_URL": f"redis://127.0.0.1:{port}/0",
         }
