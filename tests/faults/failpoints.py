@@ -41,6 +41,8 @@ ELSEWHERE = {
             "migrate.after-delete",
             "job.after-step",
         ),
+        "pipeline/test_orphans": ("gc.after-discard", "gc.after-removal", "adopt.after-delete"),
+        "pipeline/test_verification": ("verify.after-read", "verify.after-repair", "verify.before-mark"),
     }.items()
     for name in names
 }

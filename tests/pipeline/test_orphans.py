@@ -181,6 +181,21 @@ def test_another_installation_removes_nothing(
     other.close()
 
 
+def test_a_take_over_that_is_cut_short_leaves_the_store_to_nobody(
+    owned: Line, make_database: Callable[[str], str], template_database: str, tmp_path: Path, arm: Callable[..., None]
+) -> None:
+    other = lined(tmp_path, make_database(template_database))
+    whose = found(owned.services, "main")
+    arm("adopt.after-delete", "errno EIO")
+    with pytest.raises(OSError, match="adopt.after-delete|Input/output"):
+        adopt(other.services, "main", take_over=whose)
+    assert not is_ours(owned.services, "main")
+    assert "storage gc --adopt" in str(gc(other, stores=["main"]).error)
+    adopt(other.services, "main")
+    assert is_ours(other.services, "main")
+    other.close()
+
+
 def test_something_else_in_the_place_of_the_marker_is_no_marker(line: Line) -> None:
     put(line, MARKER, b"hello")
     with pytest.raises(Misconfigured, match="not a marker"):
