@@ -187,7 +187,7 @@ def test_a_take_over_that_is_cut_short_leaves_the_store_to_nobody(
     other = lined(tmp_path, make_database(template_database))
     whose = found(owned.services, "main")
     arm("adopt.after-delete", "errno EIO")
-    with pytest.raises(OSError, match="adopt.after-delete|Input/output"):
+    with pytest.raises(OSError, match=r"adopt.after-delete|Input/output"):
         adopt(other.services, "main", take_over=whose)
     assert not is_ours(owned.services, "main")
     assert "storage gc --adopt" in str(gc(other, stores=["main"]).error)
