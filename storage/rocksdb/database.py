@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 FOLLOW_SECONDS = 1.0
 """A reader that finds what it looks for still catches up this often, so that it lets go of files that are deleted."""
 
-REOPEN_SECONDS = 1.0
-"""A reader opens anew at most this often, however many names are asked for that never were."""
+REOPEN_SECONDS = 0.1
+"""A reader opens anew at most this often, however many names are asked for that never were; those who ask wait."""
 
 
 class Database(Protocol):
@@ -103,9 +103,10 @@ class Reader:
         self._opened_at = -math.inf
 
     def views(self) -> Iterator[Rdict]:
+        asked = time.monotonic()
         yield self._current()
         yield self._caught_up()
-        yield self._reopened()
+        yield self._opened_since(asked)
 
     def to_write(self) -> Rdict:
         raise StoreUnavailable(
@@ -129,10 +130,11 @@ class Reader:
         with self._lock:
             return self._open() if self._opened is None else self._follow(self._opened)
 
-    def _reopened(self) -> Rdict:
+    def _opened_since(self, asked: float) -> Rdict:
         with self._lock:
-            if self._opened is not None and time.monotonic() - self._opened_at < REOPEN_SECONDS:
+            if self._opened is not None and self._opened_at > asked:
                 return self._opened
+            time.sleep(max(0.0, self._opened_at + REOPEN_SECONDS - time.monotonic()))
             return self._open()
 
     def _follow(self, opened: Rdict) -> Rdict:

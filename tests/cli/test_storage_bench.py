@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_doctor import ROOT, environment
+from tests.cli.examination import ROOT, environment
 from tests.s3_server import s3_server
 
 OPERATIONS = ["put", "get", "range", "head", "delete"]

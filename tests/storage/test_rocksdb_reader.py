@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import StoreUnavailable
 from storage.interface import ObjectStore, Span
+from storage.rocksdb.database import Reader
 from storage.rocksdb.store import RocksdbStore
 from tests.contracts.object_store import ObjectStoreContract, fill, keys, read
 from tests.storage.rocksdb_store import DATA, KIB, owner, owner_of, reader_of, writer
@@ -88,6 +89,17 @@ def test_a_reader_does_not_write(owner: RocksdbStore) -> None:
         with pytest.raises(StoreUnavailable, match=r"main is a RocksDB, which one process owns"):
             call()
     assert keys(reader) == ["a"]
+
+
+def test_a_reader_that_lost_track_opens_anew_before_it_says_that_there_is_nothing(
+    owner: RocksdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(owner, "a")
+    reader = reader_of(owner._options.root)
+    assert keys(reader) == ["a"]
+    monkeypatch.setattr(Reader, "_follow", lambda _reader, opened: opened)
+    fill(owner, "b", DATA)
+    assert read(reader, "b") == DATA
 
 
 def test_a_reader_keeps_up_with_flushes_and_compactions(owner: RocksdbStore) -> None:
