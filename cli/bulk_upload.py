@@ -150,6 +150,7 @@ class BulkUpload:
         self._patience = Patience(patience_seconds, self._stop)
         self._readiness: Readiness[Source] = Readiness(client, self._conclude, self._stop, patience_seconds)
         self._work: queue.SimpleQueue[Source] = queue.SimpleQueue()
+        self._started: list[threading.Thread] = []
         self.result = Result()
 
     def run(self, sources: Iterable[Source]) -> Result:
@@ -158,9 +159,9 @@ class BulkUpload:
         for source in sources:
             self.result.files += 1
             self._work.put(source)
-        senders = [self._thread(self._send_all, f"sender-{number}") for number in range(self._jobs)]
-        watcher = self._thread(self._watch, "watcher")
         try:
+            senders = [self._thread(self._send_all, f"sender-{number}") for number in range(self._jobs)]
+            watcher = self._thread(self._watch, "watcher")
             _join(senders)
             self.result.sending_seconds = time.monotonic() - began
             self._readiness.finish()
@@ -168,7 +169,7 @@ class BulkUpload:
         except KeyboardInterrupt:
             self.result.interrupted = True
             self._stop.set()
-            for thread in [*senders, watcher]:
+            for thread in self._started:
                 thread.join(LEAVE_SECONDS)
             self.result.sending_seconds = self.result.sending_seconds or time.monotonic() - began
         self.result.seconds = time.monotonic() - began
@@ -178,6 +179,7 @@ class BulkUpload:
         """A daemon: one that waits for an answer must not hold up the end."""
         thread = threading.Thread(target=target, name=name, daemon=True)
         thread.start()
+        self._started.append(thread)
         return thread
 
     def _send_all(self) -> None:

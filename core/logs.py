@@ -53,7 +53,7 @@ def note(**ids: Any) -> None:
 
 
 def event(log: logging.Logger, message: str, **fields: Any) -> None:
-    """What `log.info` says, without a record on the way: a third of its cost, for what is logged at every request."""
+    """What `log.info` says, without a record on the way: for what is logged at every request."""
     if not log.isEnabledFor(logging.INFO):
         return
     if _lines is None:  # this process collects its logs in another way
