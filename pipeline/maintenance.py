@@ -54,20 +54,26 @@ def collect_garbage(services: Services) -> int:
 def _empty(services: Services, name: str, turn: Lease) -> int:
     """Delete the garbage of one store. What is to be deleted is read within the turn: before it, it would be what the
     last one is deleting."""
-    store, blobs = services.store(name), services.metadata.blobs
     deleted = 0
     for _ in range(BATCHES):
-        items = blobs.garbage(BATCH, name)
-        if not items:
+        removed = delete_garbage(services, name)
+        deleted += removed
+        if removed < BATCH or turn.lost.is_set():
             break
+    return deleted
+
+
+def delete_garbage(services: Services, name: str) -> int:
+    """Delete the objects of one page of a store's garbage, then forget it; returns how many, 0 when there is none. The
+    only way in which objects with a row go."""
+    store, blobs = services.store(name), services.metadata.blobs
+    items = blobs.garbage(BATCH, name)
+    if items:
         failpoint("gc.before-delete")
         store.delete([item.key for item in items])
         failpoint("gc.after-delete")
         blobs.forget([item.id for item in items])
-        deleted += len(items)
-        if len(items) < BATCH or turn.lost.is_set():
-            break
-    return deleted
+    return len(items)
 
 
 def sweep_stores(services: Services) -> int:

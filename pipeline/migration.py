@@ -21,6 +21,7 @@ from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from pipeline.copying import check, copy
 from pipeline.jobs import Step
+from pipeline.maintenance import delete_garbage
 from pipeline.services import STATES_SECONDS, Services
 from storage.throttle import Throttle
 
@@ -116,7 +117,8 @@ def run(services: Services, job: Job) -> Iterator[Step]:
     while True:
         yield from current.run()
         if move.delete_source:
-            _empty(services, move.source)
+            while delete_garbage(services, move.source):
+                pass
         if current.was_last:
             return
         heard = time.monotonic() - drained_at > 2 * STATES_SECONDS
@@ -238,12 +240,3 @@ class _Work:
         """Since the job began."""
         began = self._job.started_at
         return replica.verified_at is not None and began is not None and replica.verified_at >= began
-
-
-def _empty(services: Services, name: str) -> None:
-    """What the rows of the source have left is deleted before the job ends."""
-    blobs = services.metadata.blobs
-    while items := blobs.garbage(BATCH * 10, name):
-        services.store(name).delete([item.key for item in items])
-        failpoint("migrate.after-delete", name)
-        blobs.forget([item.id for item in items])

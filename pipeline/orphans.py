@@ -167,12 +167,8 @@ class _Sweep:
 
     def _emptied(self, name: str, cursor: Mapping[str, Any]) -> Iterator[Step]:
         """Delete all garbage of a store; a maintenance worker may be doing the same."""
-        blobs = self.services.metadata.blobs
-        while items := blobs.garbage(BATCH, name):
-            self.services.store(name).delete([item.key for item in items])
-            failpoint("gc.after-removal", name)
-            blobs.forget([item.id for item in items])
-            self.progress = replace(self.progress, removed=self.progress.removed + len(items))
+        while removed := maintenance.delete_garbage(self.services, name):
+            self.progress = replace(self.progress, removed=self.progress.removed + removed)
             yield self._step(cursor)
 
     def _step(self, cursor: Mapping[str, Any]) -> Step:

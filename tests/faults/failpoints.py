@@ -38,10 +38,9 @@ ELSEWHERE = {
             "copy.after-put",
             "migrate.after-drain",
             "migrate.after-copy",
-            "migrate.after-delete",
             "job.after-step",
         ),
-        "pipeline/test_orphans": ("gc.after-discard", "gc.after-removal", "adopt.after-delete"),
+        "pipeline/test_orphans": ("gc.after-discard", "adopt.after-delete"),
         "pipeline/test_verification": ("verify.after-read", "verify.after-repair", "verify.before-mark"),
     }.items()
     for name in names

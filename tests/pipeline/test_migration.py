@@ -182,7 +182,7 @@ def test_arguments_that_cannot_work_are_refused(line: Line, arguments: dict[str,
         "copy.after-begin",
         "copy.after-put",
         "migrate.after-copy",
-        "migrate.after-delete",
+        "gc.after-delete",
         "job.after-step",
     ],
 )

@@ -219,7 +219,7 @@ def test_a_dry_run_changes_nothing(line: Line, tmp_path: Path) -> None:
     assert (contents(tmp_path), rows(line)) != before
 
 
-@pytest.mark.parametrize("step", ["job.after-step", "gc.after-discard", "gc.after-removal"])
+@pytest.mark.parametrize("step", ["job.after-step", "gc.after-discard", "gc.after-delete"])
 def test_killed_at_any_step_it_is_gone_on_with(
     owned: Line, tmp_path: Path, arm: Callable[..., None], step: str
 ) -> None:
