@@ -6,16 +6,17 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from threading import Lock
 from typing import BinaryIO, Literal
 
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound
-from storage.interface import ObjectStore, Span, Stored
+from storage.interface import Span, Stored
 from storage.object_keys import require_legal
 from storage.options import Deployment, StoreOptions
 from storage.reading import stops_at, verified_blocks
+from storage.served_here import ServedHere
 
 
 class MemoryOptions(StoreOptions):
@@ -34,7 +35,7 @@ class _Object:
     modified_at: datetime
 
 
-class MemoryStore:
+class MemoryStore(ServedHere):
     def __init__(self, name: str, options: MemoryOptions) -> None:
         del options
         self.name = name
@@ -80,17 +81,6 @@ class MemoryStore:
             require_legal(key)
             with self._lock:
                 self._objects.pop(key, None)
-
-    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
-        del source
-        require_legal(source_key)
-        require_legal(key)
-        return None
-
-    def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
-        del ttl, download_name
-        require_legal(key)
-        return None
 
     def sweep_unfinished(self) -> int:
         return 0

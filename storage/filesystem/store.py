@@ -15,7 +15,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from stat import S_ISREG
 from threading import Lock
 from typing import BinaryIO, Literal, cast
@@ -26,7 +26,7 @@ from core.failpoints import failpoint
 from storage.filesystem.directories import make_durably, open_or_make
 from storage.filesystem.fan_out import parts, walk
 from storage.free_space import DiskOptions, FreeSpace
-from storage.interface import ObjectStore, Span, Stored
+from storage.interface import Span, Stored
 from storage.object_keys import require_legal
 from storage.options import Deployment
 from storage.os_errors import translated
@@ -39,6 +39,7 @@ from storage.reading import (
     stops_at,
     verified_blocks,
 )
+from storage.served_here import ServedHere
 from storage.temporary_files import DIRECTORY, TemporaryFile, remove_leftovers, temporary_file
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -58,7 +59,7 @@ class FilesystemOptions(DiskOptions):
         )
 
 
-class FilesystemStore:
+class FilesystemStore(ServedHere):
     def __init__(self, name: str, options: FilesystemOptions) -> None:
         self.name = name
         self._root = options.root.absolute()
@@ -124,17 +125,6 @@ class FilesystemStore:
                         os.unlink(name, dir_fd=directory)
                 finally:
                     os.close(directory)
-
-    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
-        del source
-        require_legal(source_key)
-        require_legal(key)
-        return None
-
-    def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
-        del ttl, download_name
-        require_legal(key)
-        return None
 
     def sweep_unfinished(self) -> int:
         self._prepare()

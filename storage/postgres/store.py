@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from threading import Lock
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ from core.breaker import BreakerState
 from core.errors import AlreadyExists, Misconfigured, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from database.transactions import Database
-from storage.interface import ObjectStore, Span, Stored
+from storage.interface import Span, Stored
 from storage.object_keys import require_legal
 from storage.postgres.errors import KeyTaken, meaning, named
 from storage.postgres.options import PostgresOptions
@@ -28,6 +28,7 @@ from storage.postgres.reading import Readers
 from storage.postgres.schema import ensure
 from storage.postgres.writing import NewObject, Upload, put_whole, remove, sweep
 from storage.reading import verified_blocks
+from storage.served_here import ServedHere
 
 BATCH_BYTES = 1 << 20
 TRIES = 4
@@ -46,7 +47,7 @@ ORDER BY key LIMIT :page
 _NAMED = text("SELECT id, size FROM blob_object WHERE key = ANY (:keys) AND state = 'stored' ORDER BY id")
 
 
-class PostgresStore:
+class PostgresStore(ServedHere):
     def __init__(self, name: str, options: PostgresOptions) -> None:
         """
         Raises:
@@ -112,17 +113,6 @@ class PostgresStore:
             with named(f"{self.name}: delete"):
                 for ids in _groups(self._database.read(_find, batch)):
                     self._database.read(remove, ids, "stored")
-
-    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
-        del source
-        require_legal(source_key)
-        require_legal(key)
-        return None
-
-    def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
-        del ttl, download_name
-        require_legal(key)
-        return None
 
     def sweep_unfinished(self) -> int:
         self._prepare()

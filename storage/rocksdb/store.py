@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
@@ -21,7 +21,7 @@ from core.breaker import BreakerState
 from core.errors import AlreadyExists, MillraceError, NotFound, StoreFull, StoreUnavailable
 from core.failpoints import failpoint
 from storage.free_space import FreeSpace
-from storage.interface import ObjectStore, Span, Stored
+from storage.interface import Span, Stored
 from storage.object_keys import require_legal
 from storage.reading import stops_at, verified_blocks
 from storage.rocksdb.body import Body
@@ -37,6 +37,7 @@ from storage.rocksdb.records import (
     record_name,
     writing_name,
 )
+from storage.served_here import ServedHere
 
 if TYPE_CHECKING:
     from rocksdict import Rdict, WriteBatch
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 DELETE_BATCH = 100
 
 
-class RocksdbStore:
+class RocksdbStore(ServedHere):
     def __init__(self, name: str, options: RocksdbOptions, database: Database) -> None:
         self.name = name
         self._options = options
@@ -133,17 +134,6 @@ class RocksdbStore:
             with self._deciding:
                 for key in batch:
                     self._delete(database, key)
-
-    def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
-        del source
-        require_legal(source_key)
-        require_legal(key)
-        return None
-
-    def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
-        del ttl, download_name
-        require_legal(key)
-        return None
 
     def sweep_unfinished(self) -> int:
         return self._sweep(self._database.to_write())

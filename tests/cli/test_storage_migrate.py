@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +14,14 @@ import psycopg2
 import pytest
 
 from core.model import Asset
+from tests.cli.storage_command import StorageCommand
 from tests.pictures import encoded, photo
-from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, lined, read, stores
 
-ROOT = Path(__file__).parents[2]
 MOVE = ("migrate", "--from", "main", "--to", "far")
 
 
-@dataclass
-class Installation:
-    home: Path
-    line: Line
-    environment: dict[str, str]
-
-    def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "cli", "storage", *words],
-            cwd=ROOT,
-            env=self.environment | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *words: str, **variables: str) -> tuple[int, str, str]:
-        with self.start(*words, **variables) as process:
-            said, complained = process.communicate(timeout=90)
-        return process.returncode, said, complained
-
+class Installation(StorageCommand):
     def jobs(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.run("jobs", "--json")[1])
         return found

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import BadRequest, Forbidden, StoreUnavailable
 from core.model import Asset, Job, JobState, Replica
-from core.settings import Placement
+from core.sections import Placement
 from pipeline import verification
 from pipeline.job_kinds import create
 from pipeline.quarantine import verdict
