@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,10 @@ class Server:
         self._child = start(self.service, self._log)
 
     def freeze(self, number: signal.Signals = signal.SIGSTOP) -> None:
-        for pid in [self._child.pid, *_children(self._child.pid)]:
-            os.kill(pid, number)
+        os.kill(self._child.pid, number)
+        for pid in _children(self._child.pid):
+            with suppress(ProcessLookupError):  # a session that ends meanwhile
+                os.kill(pid, number)
 
     def thaw(self) -> None:
         self.freeze(signal.SIGCONT)
