@@ -109,6 +109,8 @@ _CONFIRM = (
         last_verified_at=case((replica.c.state == "healthy", replica.c.last_verified_at), else_=func.now()),
         next_check_at=None,
         failed_checks=0,
+        promoted_at=None,  # a rule asks for it from now on
+        stands_for=None,
     )
 )
 

@@ -38,7 +38,17 @@ class Reference:
     variant: bool
 
 
-Needed = Callable[[BlobFacts, frozenset[str], Iterator[Reference]], frozenset[str]]
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A replica that is there because of a rule."""
+
+    store: str
+    place: str
+    """The store that the rule names: this one, or the one that it stands for."""
+    healthy: bool
+
+
+Needed = Callable[[BlobFacts, Sequence[Held], Iterator[Reference]], frozenset[str]]
 """Of the stores that hold a blob, those whose replica one of the references has a reason to keep. Takes no more of the
 references than it needs."""
 
@@ -143,8 +153,8 @@ REFERENCES = 500
 
 
 def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed) -> None:
-    """Replicas that nobody's rule names, as long as one that stays is healthy."""
-    query = rows.replicas().where(replica.c.blob.in_(blobs)).order_by(replica.c.blob)
+    """Replicas that nobody's rule names, as long as one that stays is healthy. What was promoted goes another way."""
+    query = rows.replicas().where(replica.c.blob.in_(blobs), replica.c.promoted_at.is_(None)).order_by(replica.c.blob)
     held: dict[bytes, list[Any]] = {}
     for row in connection.execute(query):
         held.setdefault(row.blob, []).append(row)
@@ -152,7 +162,8 @@ def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed
         if len(replicas) < 2:
             continue
         facts = rows.to_replica(replicas[0]).blob
-        keep = needed(facts, frozenset(row.store for row in replicas), _references(connection, sha256))
+        rules = [Held(row.store, row.stands_for or row.store, row.state == "healthy") for row in replicas]
+        keep = needed(facts, rules, _references(connection, sha256))
         if any(row.state == "healthy" and row.store in keep for row in replicas):
             for row in replicas:
                 if row.store not in keep:

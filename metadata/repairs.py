@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import NotFound, StoreUnavailable, Superseded
@@ -74,9 +74,15 @@ class Repairs:
 
 
 def want(connection: Connection, sha256: bytes, stores: Sequence[str]) -> None:
-    """These stores shall hold the blob, too; what they have already stays as it is."""
+    """These stores shall hold the blob, too; what they have already stays as it is, and is asked for by a rule."""
     if not stores:
         return
+    connection.execute(
+        update(replica)
+        .where(replica.c.blob == sha256, replica.c.store.in_(stores))
+        .where(or_(replica.c.promoted_at.is_not(None), replica.c.stands_for.is_not(None)))
+        .values(promoted_at=None, stands_for=None)
+    )
     values = [{"blob": sha256, "store": name} for name in sorted(stores)]
     added = connection.execute(
         insert(replica)

@@ -78,6 +78,7 @@ blob = Table(
     Column("media_type", Text, nullable=False),
     Column("created_at", TIME, nullable=False, server_default=NOW),
     Column("gc_after", TIME),  # set: look from then on whether anything still refers to it
+    Column("last_read_at", TIME),  # coarse; null: not since that is written down
     CheckConstraint("octet_length(sha256) = 32", name="sha256"),
     Index("ix_blob_gc_after", "gc_after", postgresql_where=text("gc_after IS NOT NULL")),
 )
@@ -93,9 +94,13 @@ replica = Table(
     Column("last_verified_at", TIME),
     Column("next_check_at", TIME),  # when a missing or corrupt one is due for repair
     Column("failed_checks", Integer, nullable=False, server_default=text("0")),
+    Column("promoted_at", TIME),  # set: a copy for faster reading, which no rule asks for and which may go any time
+    Column("stands_for", Text),  # the store that a rule names and whose bytes a policy moved here
     CheckConstraint("state IN ('pending', 'healthy', 'missing', 'corrupt')", name="state"),
+    CheckConstraint("promoted_at IS NULL OR stands_for IS NULL", name="promoted_stands_for_none"),
     Index("ix_replica_pending", "reserved_at", postgresql_where=text("state = 'pending'")),
     Index("ix_replica_repair", "next_check_at", postgresql_where=text("state IN ('missing', 'corrupt')")),
+    Index("ix_replica_promoted", "store", postgresql_where=text("promoted_at IS NOT NULL")),
     Index("ix_replica_scrub", text("last_verified_at NULLS FIRST"), postgresql_where=text("state = 'healthy'")),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, delete, exists, func, or_, select
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica, StoreState
@@ -39,8 +39,8 @@ class Stores:
         return self._database.read(_page, name, after, limit)
 
     def drop(self, leaving: Replica, stays: Replica) -> bool:
-        """The replica goes, and its object is garbage, while another one stays healthy. False: that one is not, or the
-        first is another by now; nothing changed."""
+        """The replica goes, and its object is garbage, while another one stays healthy and stands for what it stood
+        for. False: that one is not, or the first is another by now; nothing changed."""
         return self._database.run(_drop, leaving, stays)
 
 
@@ -82,18 +82,28 @@ def _page(connection: Connection, name: str, after: bytes, limit: int) -> list[R
 
 def _drop(connection: Connection, leaving: Replica, stays: Replica) -> bool:
     held = select(replica.c.state).where(
-        replica.c.blob == stays.blob.sha256, replica.c.store == stays.store, replica.c.generation == stays.generation
+        replica.c.blob == stays.blob.sha256,
+        replica.c.store == stays.store,
+        replica.c.generation == stays.generation,
+        replica.c.promoted_at.is_(None),
     )
     if connection.scalar(held.with_for_update(read=True, key_share=True)) != "healthy":
         return False
     dropped = connection.execute(
-        delete(replica).where(
+        delete(replica)
+        .where(
             replica.c.blob == leaving.blob.sha256,
             replica.c.store == leaving.store,
             replica.c.generation == leaving.generation,
             exists().where(blob.c.sha256 == replica.c.blob),
         )
-    )
-    if dropped.rowcount:
-        connection.execute(insert(garbage).values(store=leaving.store, key=leaving.key))
-    return dropped.rowcount == 1
+        .returning(replica.c.stands_for)
+    ).one_or_none()
+    if dropped is None:
+        return False
+    connection.execute(insert(garbage).values(store=leaving.store, key=leaving.key))
+    if dropped.stands_for not in (None, stays.store):
+        heir = update(replica).where(replica.c.blob == stays.blob.sha256, replica.c.store == stays.store)
+        heir = heir.where(replica.c.stands_for.is_(None), replica.c.promoted_at.is_(None))
+        connection.execute(heir.values(stands_for=dropped.stands_for))
+    return True

@@ -17,7 +17,7 @@ from core.model import BlobFacts, Replica, StoreState
 from core.patterns import path_pattern
 from core.sections import Placement
 from core.settings import Settings
-from metadata.collection import Reference
+from metadata.collection import Held, Reference
 from storage.options import TIERS, StoreOptions
 
 
@@ -86,14 +86,20 @@ class Placements:
         written = self.plan(path, blob, variant=variant).stores
         return written | ({self.default_store} if rule is None else {rule.store, *rule.replicas})
 
-    def needed(self, blob: BlobFacts, held: frozenset[str], references: Iterable[Reference]) -> frozenset[str]:
-        """Of the stores that hold the blob, those that a rule of one of the assets names."""
-        needed: frozenset[str] = frozenset()
+    def needed(self, blob: BlobFacts, held: Sequence[Held], references: Iterable[Reference]) -> frozenset[str]:
+        """Of the stores that hold the blob, those that a rule of one of the assets names, or that stand for one it
+        names and which does not have it itself."""
+        places = frozenset(name for one in held for name in (one.store, one.place))
+        named: frozenset[str] = frozenset()
         for one in references:
-            needed |= held & self.named(one.path, blob, variant=one.variant)
-            if needed == held:
+            named |= places & self.named(one.path, blob, variant=one.variant)
+            if named == places:
                 break
-        return needed
+        own = {one.store for one in held if one.healthy and one.place == one.store}
+        standing = {one.store for one in held if one.place in named - own}
+        said = self.states()
+        heirs = {self._writable(name, said) for name in standing}
+        return frozenset(one.store for one in held if one.store in named | standing | heirs)
 
     def in_reading_order(self, replicas: Iterable[Replica]) -> list[Replica]:
         """By tier, by priority, the one first whose bytes were checked last."""
