@@ -120,6 +120,8 @@ class Replica:
     generation: int
     verified_at: datetime | None = field(default=None, compare=False)
     """When its bytes were last known to be right."""
+    promoted: bool = field(default=False, compare=False)
+    """A copy for faster reading, which no rule asks for and which may go at any time."""
 
     @property
     def key(self) -> str:

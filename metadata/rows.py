@@ -105,7 +105,7 @@ def replicas() -> Select[Any]:
 
 def to_replica(row: AnyRow) -> Replica:
     facts = BlobFacts(row.blob, row.size, row.media_type)
-    return Replica(facts, row.store, row.generation, row.last_verified_at)
+    return Replica(facts, row.store, row.generation, row.last_verified_at, row.promoted_at is not None)
 
 
 def failures() -> Select[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Self, get_args
 
-from pydantic import SecretStr
+from pydantic import ByteSize, Field, SecretStr, ValidationInfo, field_validator
 
 from core.sections import Section, Staging
 
@@ -36,6 +36,31 @@ class StoreOptions(Section):
     """Within a tier, the lower is read first."""
     state: Literal["active", "draining", "read-only"] = "active"
     """Stores that are not active keep what they hold and are read, and take nothing new."""
+    promote_up_to: ByteSize | None = Field(None, gt=0)
+    """What is read from a colder tier is copied here, so much of it that together it has this size. What was read
+    longest ago goes first."""
+    promote_max_bytes: ByteSize | None = Field(None, gt=0)
+    """The largest object that is copied. Default: a tenth of `promote_up_to`."""
+
+    @field_validator("promote_up_to")
+    @classmethod
+    def _hot(cls, given: ByteSize | None, info: ValidationInfo) -> ByteSize | None:
+        if given is not None and info.data.get("tier", "hot") != "hot":
+            raise ValueError(
+                f'copies for faster reading are made in a store with tier = "hot", not {info.data["tier"]!r}'
+            )
+        return given
+
+    @field_validator("promote_max_bytes")
+    @classmethod
+    def _within(cls, given: ByteSize | None, info: ValidationInfo) -> ByteSize | None:
+        if given is not None and "promote_up_to" in info.data:
+            room = info.data["promote_up_to"]
+            if room is None:
+                raise ValueError("nothing is copied here without promote_up_to")
+            if given > room:
+                raise ValueError("larger than promote_up_to")
+        return given
 
     def objection(self, deployment: Deployment) -> str | None:
         """Why these options must not be used in this deployment, `key: reason`; None: they may."""

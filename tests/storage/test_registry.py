@@ -15,7 +15,7 @@ from storage.memory import MemoryStore
 from storage.registry import BACKENDS, describe, open_stores
 from storage.s3.store import S3Store
 
-PLACEMENT = {"tier": "warm", "priority": 0, "state": "active"}
+PLACEMENT = {"tier": "warm", "priority": 0, "state": "active", "promote_up_to": None, "promote_max_bytes": None}
 """What every store has by default."""
 
 S3 = {"kind": "s3", "bucket": "pictures", "region": "eu-central-1"}
@@ -124,3 +124,18 @@ def test_secrets_are_never_shown() -> None:
 
 def test_describe_does_not_ask_how_the_process_runs() -> None:
     assert describe(settings(main={"kind": "memory"})) == {"main": {"kind": "memory", **PLACEMENT}}
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"promote_up_to": "1MiB"}, "promote_up_to: copies for faster reading are made in a store with tier"),
+        ({"tier": "cold", "promote_up_to": "1MiB"}, "promote_up_to: copies for faster reading"),
+        ({"tier": "hot", "promote_up_to": 0}, "promote_up_to: Input should be greater than 0"),
+        ({"tier": "hot", "promote_max_bytes": "1MiB"}, "promote_max_bytes: nothing is copied here without"),
+        ({"tier": "hot", "promote_up_to": "1MiB", "promote_max_bytes": "2MiB"}, "promote_max_bytes: larger than"),
+    ],
+)
+def test_promotion_that_cannot_work(tmp_path: Path, options: dict[str, Any], line: str) -> None:
+    given = {"kind": "filesystem", "root": str(tmp_path), **options}
+    assert refusal(settings(main=given)).startswith(f"stores.main.{line}")
