@@ -12,6 +12,7 @@
     ├── Unavailable           a dependency cannot answer now; the work waits and nothing is counted against it
     │   ├── DatabaseUnavailable · BrokerUnavailable · StoreUnavailable
     │   │   └── StoreFull     no space or quota left in a store (below StoreUnavailable)
+    │   ├── Archived          the bytes are there, and must be restored from an archive before they can be read
     │   ├── Forbidden         a store refuses our credentials: an operator can mend it, the upload is innocent
     │   ├── StagingFull       this host's staging is over its high-water mark
     │   ├── Busy              a bounded resource of this process is taken
@@ -138,6 +139,12 @@ class StoreUnavailable(Unavailable):
 
 class StoreFull(StoreUnavailable):
     code = "store-full"
+
+
+class Archived(Unavailable):
+    """`retry_after` is how long a restoration takes as a rule."""
+
+    code = "archived"
 
 
 class Forbidden(Unavailable):

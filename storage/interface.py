@@ -5,9 +5,9 @@ everything else (`..`, absolute, empty) with `ValueError` before it touches anyt
 one is a bug and not an input. Objects are immutable: no key is ever written twice with other bytes.
 
 Errors: `NotFound` (there is no such object), `Forbidden` (credentials or rights refused), `StoreUnavailable` (time-out,
-refused connection, 5xx: try later), `StoreFull` (no space or quota left: try later, and tell the operator), `Corrupt`
-(the bytes do not have the promised size or hash), `AlreadyExists` (the key holds other bytes), `InvalidRange`. No
-library's own exception leaves a backend.
+refused connection, 5xx: try later), `StoreFull` (no space or quota left: try later, and tell the operator), `Archived`
+(the object to read or to copy is in an archive: `restore` it first), `Corrupt` (the bytes do not have the promised size
+or hash), `AlreadyExists` (the key holds other bytes), `InvalidRange`. No library's own exception leaves a backend.
 """
 
 from __future__ import annotations
@@ -74,6 +74,10 @@ class ObjectStore(Protocol):
 
     def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
         """A link that a client can use without credentials until `ttl` has passed. None: serve it yourself."""
+
+    def restore(self, key: str) -> int:
+        """Ask for an object that is in an archive; asking again changes nothing. Returns after how many seconds it can
+        be read, as a rule. 0: now."""
 
     def sweep_unfinished(self) -> int:
         """Remove what writers left that died in the middle of a `put`, once it is old enough to be no living writer's,

@@ -18,7 +18,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from core.errors import Forbidden, InvalidRange, MillraceError, NotFound, StoreFull, StoreUnavailable
+from core.errors import Archived, Forbidden, InvalidRange, MillraceError, NotFound, StoreFull, StoreUnavailable
 
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -49,6 +49,10 @@ class Unsupported(StoreUnavailable):
     """501: the service does not know the operation or one of its headers."""
 
 
+class BeingRestored(StoreUnavailable):
+    """409: the archive was asked for the object before."""
+
+
 class Damaged(StoreUnavailable):
     """The bytes were right here and are wrong there. Sending them again can help, so it is not `Corrupt`."""
 
@@ -65,7 +69,10 @@ _BY_CODE: dict[str, type[MillraceError]] = {
     "ExpiredToken": Forbidden,
     "InvalidToken": Forbidden,
     "TokenRefreshRequired": Forbidden,
-    "InvalidObjectState": StoreUnavailable,  # archived: 403, but the credentials are good
+    "InvalidObjectState": Archived,  # 403, but the credentials are good
+    "ObjectNotInActiveTierError": Archived,  # the same of the source of a copy
+    "RestoreAlreadyInProgress": BeingRestored,
+    "GlacierExpeditedRetrievalNotAvailable": StoreUnavailable,  # 503, and yet an answer: no capacity at this moment
     "QuotaExceeded": StoreFull,
     "XMinioStorageFull": StoreFull,
     "NotImplemented": Unsupported,

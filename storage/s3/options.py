@@ -19,9 +19,22 @@ MAX_COPY = 5 * GIB
 
 Provider = Literal["aws", "r2", "b2", "spaces", "minio"]
 StorageClass = Literal[
-    "STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "REDUCED_REDUNDANCY"
+    "STANDARD",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER_IR",
+    "REDUCED_REDUNDANCY",
+    "GLACIER",
+    "DEEP_ARCHIVE",
 ]
-"""Those whose objects can be read at once. From GLACIER and DEEP_ARCHIVE they would have to be restored first."""
+ARCHIVES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Classes whose objects must be restored before they can be read."""
+RestoreTier = Literal["Expedited", "Standard", "Bulk"]
+USUAL_WAITS: Final[Mapping[RestoreTier, int]] = {"Expedited": 300, "Standard": 5 * 3600, "Bulk": 12 * 3600}
+USUAL_WAITS_DEEP: Final[Mapping[RestoreTier, int]] = {"Standard": 12 * 3600, "Bulk": 48 * 3600}
+"""Seconds, the upper end of what AWS calls typical:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html"""
 
 PRESETS: Final[Mapping[Any, Mapping[str, Any]]] = {
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
@@ -45,6 +58,11 @@ def _size_of_a_part(given: Mapping[str, Any]) -> ByteSize:
     return ByteSize(given["multipart_part_size"])
 
 
+def _usual_wait(given: Mapping[str, Any]) -> int:
+    waits = USUAL_WAITS_DEEP if given["storage_class"] == "DEEP_ARCHIVE" else USUAL_WAITS
+    return waits.get(given["restore_tier"], USUAL_WAITS["Expedited"])
+
+
 class S3Options(StoreOptions):
     kind: Literal["s3"] = "s3"
     provider: Provider | None = None
@@ -62,6 +80,12 @@ class S3Options(StoreOptions):
     """A folder for everything of this store; a `/` at its end is understood."""
     storage_class: StorageClass | None = None
     """Of every object this store writes. None: the bucket's default."""
+    restore_tier: RestoreTier = "Standard"
+    """How urgently an archive is asked for an object: the sooner, the dearer."""
+    restore_days: int = Field(default=7, ge=1)
+    """How long a restored object can be read before it has to be restored again."""
+    restore_wait: int = Field(default_factory=_usual_wait, ge=1)
+    """Seconds that people are told to wait for it. Default: what is usual for the tier (`USUAL_WAITS`)."""
 
     multipart_part_size: ByteSize = Field(default=ByteSize(50 * MIB), ge=MIN_PART, le=MAX_PART)
     """Grows for bodies that would need more than 10,000 parts."""
@@ -116,6 +140,19 @@ class S3Options(StoreOptions):
         if any(segment in (".", "..") or not re.fullmatch(r"[A-Za-z0-9._-]+", segment) for segment in segments):
             raise ValueError("segments of letters, digits, '.', '_' and '-', between single '/'")
         return folder + "/"
+
+    @model_validator(mode="after")
+    def _archivable(self) -> S3Options:
+        if self.storage_class == "DEEP_ARCHIVE" and self.restore_tier not in USUAL_WAITS_DEEP:
+            raise ValueError(f"restore_tier {self.restore_tier} is not offered for storage_class DEEP_ARCHIVE")
+        if self.archives and self.verify == "readback":
+            raise ValueError(f"verify = readback cannot be done with storage_class {self.storage_class}")
+        return self
+
+    @property
+    def archives(self) -> bool:
+        """What this store writes cannot be read at once."""
+        return self.storage_class in ARCHIVES
 
     @model_validator(mode="after")
     def _complete(self) -> S3Options:

@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
 from core.breaker import Breaker
-from core.errors import MillraceError, Misconfigured, StoreUnavailable
+from core.errors import Archived, MillraceError, Misconfigured, StoreUnavailable
 from storage.s3.deadline import Deadline
 from storage.s3.errors import DAMAGED_CODES, Outage, translated
 from storage.s3.options import S3Options
@@ -94,8 +94,10 @@ class Service:
             else:
                 self.breaker.failed()
             raise
-        except MillraceError:
+        except MillraceError as error:
             self.breaker.succeeded()  # it said no, but it said something
+            if isinstance(error, Archived):
+                error.retry_after = self._options.restore_wait
             raise
         except BaseException:
             self.breaker.abandoned()

@@ -18,6 +18,7 @@ from core.breaker import BreakerState
 from core.errors import Forbidden, MillraceError, StoreUnavailable
 from storage.interface import ObjectStore, Span, Stored
 from storage.object_keys import is_legal, require_legal
+from storage.s3.archive import restore
 from storage.s3.copying import Copier
 from storage.s3.errors import NoSuchUpload, translated
 from storage.s3.objects import Objects, stored
@@ -89,6 +90,8 @@ class S3Store:
         require_legal(key)
         if not isinstance(source, S3Store) or source.objects.service.account != self._service.account:
             return None
+        if self._options.archives:
+            return None  # nobody could read such a copy back, and of a body that is sent the service checks the hash
         return self._copier.copy(source.objects, source_key, key, self._writer.condition)
 
     def url(self, key: str, *, ttl: timedelta, download_name: str | None = None) -> str | None:
@@ -100,6 +103,10 @@ class S3Store:
             return self._client.generate_presigned_url(
                 "get_object", Params=wanted, ExpiresIn=max(1, int(min(ttl, LONGEST_URL).total_seconds()))
             )
+
+    def restore(self, key: str) -> int:
+        require_legal(key)
+        return restore(self.objects, key, self._options)
 
     def sweep_unfinished(self) -> int:
         """Multipart uploads below our own prefix that began before `multipart_upload_timeout`. One that cannot be

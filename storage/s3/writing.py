@@ -6,7 +6,8 @@ them. What an answer leaves open (412 or 409 after a request was repeated, an up
 at the object: its size, the SHA-256 in its metadata, and the service's checksum or its bytes.
 
 A process may die between writing and reading back. So whoever finds the key taken checks the bytes as if they were its
-own; an object that promises our hash and holds other bytes is debris, which is deleted and made again.
+own; an object that promises our hash and holds other bytes is debris, which is deleted and made again. What went into
+an archive cannot be read back: there only the service's checksum counts, and a taken key without one is left alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from functools import partial
 from random import uniform
 from typing import Any, BinaryIO
 
-from core.errors import AlreadyExists, MillraceError, NotFound, StoreUnavailable
+from core.errors import AlreadyExists, Archived, MillraceError, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from storage.interface import Stored
 from storage.s3.bodies import outgoing, read_whole, rewindable
@@ -101,7 +102,11 @@ class Writer:
         sent = send(deadline)
         failpoint("s3.after-put", wanted.key)
         if not self._is_vouched_for(wanted, sent, deadline):
-            digest, etag = self._objects.hash(wanted.key, deadline)
+            try:
+                digest, etag = self._objects.hash(wanted.key, deadline)
+            except Archived:
+                subject = self._objects.subject(wanted.key)
+                raise StoreUnavailable(f"{subject}: in an archive, and the service told no checksum of it") from None
             if digest != wanted.sha256:
                 self._objects.remove(wanted.key, etag, deadline, conditional=self._conditional)
                 raise Damaged(f"{self._objects.subject(wanted.key)}: other bytes arrived than were sent")
@@ -164,7 +169,10 @@ class Writer:
             raise AlreadyExists(f"{wanted.key} holds other bytes")
         if self._options.verify == "store" and self._checksums.vouches_for_other(answer, wanted.sha256):
             return there
-        digest, etag = self._objects.hash(wanted.key, deadline)
+        try:
+            digest, etag = self._objects.hash(wanted.key, deadline)
+        except Archived:
+            raise AlreadyExists(f"{wanted.key} is in an archive, and nobody vouches for its bytes") from None
         if digest == wanted.sha256:
             return there
         if there.sha256 is None:
