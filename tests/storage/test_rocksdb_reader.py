@@ -45,6 +45,10 @@ class _ReadBeside:
         self._follow()
         return self._reader.head(key)
 
+    def restore(self, key: str) -> int:
+        self._follow()
+        return self._reader.restore(key)
+
     def scan(self, prefix: str = "", *, after: str = "") -> Any:
         return self._reader.scan(prefix, after=after)
 

@@ -45,6 +45,7 @@ class Keys(Backend):
             lambda: read(store, key),
             lambda: store.head(key),
             lambda: store.delete([key]),
+            lambda: store.restore(key),
             lambda: store.url(key, ttl=timedelta(minutes=1)),
             lambda: store.copy_from(store, key, "a"),
             lambda: store.copy_from(store, "a", key),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
+from core.errors import NotFound
 from storage.interface import ObjectStore
 from storage.memory import MemoryOptions, MemoryStore
 from tests.contracts.object_store.backend import Backend
@@ -33,6 +36,17 @@ class Upkeep(Backend):
         store.delete(["a"])
         assert keys(store) == ([] if copied is None else ["b"])
         assert copied is None or (copied.key, read(store, "b")) == ("b", b"bytes")
+
+    def test_what_can_be_read_needs_no_restoration(self, store: ObjectStore) -> None:
+        fill(store, "a", b"bytes")
+        fill(store, "empty", b"")
+        assert (store.restore("a"), store.restore("empty")) == (0, 0)
+        assert read(store, "a") == b"bytes"
+        assert keys(store) == ["a", "empty"]
+
+    def test_what_is_not_there_cannot_be_restored(self, store: ObjectStore) -> None:
+        with pytest.raises(NotFound):
+            store.restore("a")
 
     def test_a_sweep_leaves_what_lives(self, store: ObjectStore) -> None:
         """Objects, and a body that is on its way."""
