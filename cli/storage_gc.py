@@ -12,6 +12,7 @@ from cli import job_progress
 from cli.printable import printable
 from core import settings
 from pipeline import job_kinds, orphans, ownership
+from pipeline.job_arguments import chosen
 from pipeline.services import Services, build
 
 
@@ -48,7 +49,7 @@ def gc(
             _print_survey(services, orphans.Collection.of(services, arguments), as_json)
             return
         if adopt:
-            _adopt(services, orphans.chosen(services, names), take_over)
+            _adopt(services, chosen(services, names), take_over)
             return
         job = job_progress.follow(services, job_kinds.create(services, orphans.KIND, arguments))
     finally:

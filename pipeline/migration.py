@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from core.errors import BadRequest, MillraceError, NotFound, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from pipeline.copying import check, copy
+from pipeline.job_arguments import Arguments, Rate, require_stores
 from pipeline.jobs import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.services import STATES_SECONDS, Services
@@ -36,16 +35,13 @@ IN_FLIGHT_SECONDS = 300.0
 NEWEST = 1000
 
 
-class Move(BaseModel):
+class Move(Arguments):
     """The arguments of a migration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     source: str
     target: str
     delete_source: bool = False
-    max_mb_s: float | None = Field(None, gt=0, allow_inf_nan=False)
-    """10^6 bytes a second."""
+    max_mb_s: Rate | None = None
 
     @classmethod
     def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -57,26 +53,14 @@ class Move(BaseModel):
                 raise BadRequest(f"the job {job.id} moves {other['source']!r} to {other['target']!r}: end it first")
         return move.model_dump()
 
-    @classmethod
-    def of(cls, services: Services, arguments: Mapping[str, Any]) -> Move:
-        """
-        Raises:
-            BadRequest: what is wrong with the arguments.
-        """
-        try:
-            move = cls(**arguments)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise BadRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        for name in (move.source, move.target):
-            if name not in services.stores:
-                raise BadRequest(f"no store is called {name!r} (there is: {', '.join(services.stores)})")
-        if move.source == move.target:
-            raise BadRequest(f"{move.source!r} is both source and target")
-        state = services.placements.stores[move.target].state
+    def fitted(self, services: Services) -> Move:
+        require_stores(services, [self.source, self.target])
+        if self.source == self.target:
+            raise BadRequest(f"{self.source!r} is both source and target")
+        state = services.placements.stores[self.target].state
         if state != "active":
-            raise BadRequest(f"{move.target!r} is {state} in the settings, and takes nothing new")
-        return move
+            raise BadRequest(f"{self.target!r} is {state} in the settings, and takes nothing new")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from core.errors import BadRequest
+from pydantic import Field
+
 from core.failpoints import failpoint
 from core.model import Job
 from metadata.inventory import Named
 from pipeline import maintenance
+from pipeline.job_arguments import Arguments, chosen
 from pipeline.jobs import Step
 from pipeline.ownership import MARKER, require_ours
 from pipeline.services import Services
@@ -33,42 +35,13 @@ MAX_GENERATION = 2**63 - 1
 _OURS = re.compile(r"([0-9a-f]{64})\.(0|[1-9][0-9]{0,18})")
 
 
-@dataclass(frozen=True, slots=True)
-class Collection:
+class Collection(Arguments):
     stores: Sequence[str] = ()
     """None given: all of them."""
-    grace_seconds: float = GRACE_SECONDS
+    grace_seconds: float = Field(GRACE_SECONDS, ge=0, lt=1e9)
 
-    @classmethod
-    def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        return asdict(cls.of(services, arguments))
-
-    @classmethod
-    def of(cls, services: Services, arguments: Mapping[str, Any]) -> Collection:
-        """
-        Raises:
-            BadRequest: what is wrong with the arguments.
-        """
-        try:
-            wanted = cls(**arguments)
-        except TypeError as error:
-            raise BadRequest(f"gc takes stores and grace_seconds: {error}") from None
-        if not isinstance(wanted.grace_seconds, int | float) or not 0 <= wanted.grace_seconds < 1e9:
-            raise BadRequest("grace_seconds must be a number from 0 on")
-        return replace(wanted, stores=chosen(services, wanted.stores))
-
-
-def chosen(services: Services, names: object) -> list[str]:
-    """
-    Raises:
-        BadRequest: there is no such store.
-    """
-    if not isinstance(names, list | tuple):
-        raise BadRequest("stores must be a list of names")
-    for name in names:
-        if name not in services.stores:
-            raise BadRequest(f"no store is called {name!r} (there is: {', '.join(services.stores)})")
-    return sorted({*names}) or sorted(services.stores)
+    def fitted(self, services: Services) -> Collection:
+        return self.model_copy(update={"stores": chosen(services, self.stores)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
 
-from core.errors import BadRequest, Forbidden, NotFound, StoreUnavailable
+from core.errors import Forbidden, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from pipeline.copying import check, try_copy
+from pipeline.job_arguments import Arguments, Rate, chosen
 from pipeline.jobs import Step
-from pipeline.orphans import chosen, named
+from pipeline.orphans import named
 from pipeline.ownership import MARKER
 from pipeline.services import Services
 from storage.interface import ObjectStore
@@ -46,33 +47,14 @@ TRY_SECONDS = 3.0
 """A store is asked again so often, so far apart, before it is left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Arguments):
     stores: Sequence[str] = ()
     """None given: all of them."""
     structure_only: bool = False
-    max_mb_s: float | None = None
-    """10^6 bytes a second."""
+    max_mb_s: Rate | None = None
 
-    @classmethod
-    def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        return asdict(cls.of(services, arguments))
-
-    @classmethod
-    def of(cls, services: Services, arguments: Mapping[str, Any]) -> Verification:
-        """
-        Raises:
-            BadRequest: what is wrong with the arguments.
-        """
-        try:
-            wanted = cls(**arguments)
-        except TypeError as error:
-            raise BadRequest(f"verify takes stores, structure_only and max_mb_s: {error}") from None
-        if not isinstance(wanted.structure_only, bool):
-            raise BadRequest("structure_only must be true or false")
-        if wanted.max_mb_s is not None and (not isinstance(wanted.max_mb_s, int | float) or wanted.max_mb_s <= 0):
-            raise BadRequest("max_mb_s must be a number above 0")
-        return replace(wanted, stores=chosen(services, wanted.stores))
+    def fitted(self, services: Services) -> Verification:
+        return self.model_copy(update={"stores": chosen(services, self.stores)})
 
 
 @dataclass(frozen=True, slots=True)
