@@ -24,7 +24,7 @@ def config() -> None:
 
     effective = settings.load()
     Profiles.parse(effective)  # whoever asks whether the settings are good gets the whole answer
-    shown = effective.model_dump() | {
+    shown = effective.model_dump(by_alias=True) | {
         "home": effective.home,
         "stores": registry.describe(effective),
     }

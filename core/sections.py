@@ -77,6 +77,10 @@ class Work(Section):
     gc_grace_seconds: float = Field(3600, ge=0)
     pending_grace_seconds: float = Field(86_400, ge=0)
     """A reserved replica that nobody confirmed is given up after this long."""
+    policy_seconds: float = Field(3600, gt=0)
+    """From the end of one run of the `[[demotion]]` rules to the next."""
+    policy_max_mb_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """10^6 bytes a second that such a run moves at most."""
 
 
 class Retention(Section):
@@ -153,6 +157,28 @@ class Placement(Section):
     """Further stores that shall hold the same bytes."""
     replication: Literal["sync", "background"] = "sync"
     """sync: an upload is stored when all of them have it; background: when `store` has it."""
+
+
+class Demotion(Section):
+    """What moves from one store to a colder one in time; of the rules of a store the first that fits decides. Bytes
+    that several assets share move when all of these fit."""
+
+    source: str = Field(alias="from")
+    target: str = Field(alias="to")
+    match: str = "/**"
+    """A path pattern, as in `paths`."""
+    kind: Literal["original", "variant"] | None = None
+    media_type: str = "*"
+    """A pattern such as `image/png` or `image/*`."""
+    min_bytes: ByteSize | None = None
+    max_bytes: ByteSize | None = None
+    """Both included."""
+    older_than_days: float = Field(0, ge=0, allow_inf_nan=False)
+    """Since the youngest of the assets was accepted, and the bytes were stored."""
+    unread_days: float = Field(0, ge=0, allow_inf_nan=False)
+    """Since anybody read the bytes, as far as that was written down, and since they were stored."""
+    pinned: tuple[str, ...] = ()
+    """Path patterns. The bytes of an asset there stay where they are, whatever else fits this rule."""
 
 
 class Logging(Section):

@@ -23,7 +23,20 @@ from pydantic_settings import (
 )
 
 from core.errors import Misconfigured
-from core.sections import Cache, Limits, Locks, Logging, PathRule, Placement, Retention, Staging, Variants, Web, Work
+from core.sections import (
+    Cache,
+    Demotion,
+    Limits,
+    Locks,
+    Logging,
+    PathRule,
+    Placement,
+    Retention,
+    Staging,
+    Variants,
+    Web,
+    Work,
+)
 
 SPECIAL_VARIABLES = frozenset({"MILLRACE_HOME", "MILLRACE_CONFIG", "MILLRACE_FAILPOINTS"})
 """Variables that are not settings: where things are, and the switch of `core/failpoints.py`."""
@@ -56,6 +69,8 @@ class Settings(BaseSettings):
     paths: tuple[PathRule, ...] = (PathRule(match="/**", eager=("thumb",)),)
     placement: tuple[Placement, ...] = ()
     """Which stores hold what. Without a rule that fits: `default_store`."""
+    demotion: tuple[Demotion, ...] = ()
+    """What moves to a colder store in time."""
     log: Logging = Logging()
     home: Path = Field(default=Path(".millrace"), exclude=True)
 

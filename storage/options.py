@@ -36,6 +36,8 @@ class StoreOptions(Section):
     """Within a tier, the lower is read first."""
     state: Literal["active", "draining", "read-only"] = "active"
     """Stores that are not active keep what they hold and are read, and take nothing new."""
+    price_per_gib_month: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """What 2^30 bytes cost here for a month, in any currency, for telling what moving saves."""
     promote_up_to: ByteSize | None = Field(None, gt=0)
     """What is read from a colder tier is copied here, so much of it that together it has this size. What was read
     longest ago goes first."""
