@@ -35,9 +35,9 @@ SPAN = Span(1_234_567_890, 1_234_567_890 + 3 * MIB)
 PATIENCE_SECONDS = 1800
 
 
-def run(minutes: float) -> list[str]:
+def run(minutes: float, seed: int) -> list[str]:
     """Once through each; `minutes` changes nothing."""
-    del minutes
+    del minutes, seed
     directory = Path(tempfile.mkdtemp(prefix="millrace-soak-"))
     try:
         body = directory / "body"

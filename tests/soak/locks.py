@@ -10,7 +10,7 @@ import sys
 from tests.faults.stack import ROOT
 
 
-def run(_minutes: float) -> list[str]:
+def run(_minutes: float, _seed: int) -> list[str]:
     broken: list[str] = []
     for kind in ("always", "never"):
         print(f"tests/faults with locks.kind = {kind}", flush=True)

@@ -88,8 +88,7 @@ class Nemesis:
             self.done["flush"] += 1
 
 
-def run(minutes: float) -> list[str]:
-    seed = random.SystemRandom().randrange(1 << 32)
+def run(minutes: float, seed: int) -> list[str]:
     directory = Path(tempfile.mkdtemp(prefix="millrace-soak-"))
     print(f"seed {seed}, logs in {directory}", flush=True)
     with Stack(directory, settings=ROOMY) as stack:

@@ -1,0 +1,96 @@
+"""What the test itself does to the stores: objects that nothing names, bits that rot, files that vanish."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import time
+from pathlib import Path
+
+from tests.soak.many_stores.installation import BUCKET, PREFIX, Installation
+from tests.soak.many_stores.load import Load, Sent
+
+GENERATION = 1
+"""Given out long ago, so that nothing can come to name it."""
+
+
+def plant_orphans(found: Installation, chance: random.Random, count: int) -> set[str]:
+    """Objects that look like ours, in several stores."""
+    planted = set()
+    for _ in range(count):
+        body = chance.randbytes(chance.randrange(100, 3000))
+        key = f"{hashlib.sha256(body).hexdigest()}.{GENERATION}"
+        store = chance.choice(["near", "far", "cloud"])
+        if store == "cloud":
+            found.s3.client().put_object(Bucket=BUCKET, Key=PREFIX + key, Body=body)
+        else:
+            path = found.file(store, key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+        planted.add(key)
+    return planted
+
+
+def damage(found: Installation, load: Load, chance: random.Random, count: int) -> dict[str, tuple[str, Sent]]:
+    """Originals of which another store has a good copy too: one of them rots or vanishes. Nobody is at work on them;
+    they are `held` until they are whole again. Returns the broken keys, their stores and the uploads."""
+    broken: dict[str, tuple[str, Sent]] = {}
+    alive = load.among("alive")
+    chance.shuffle(alive)
+    for sent in alive:
+        if len(broken) == count:
+            break
+        same = [one for one in load.sent if one.told.sha256 == sent.told.sha256 and one.state != "deleted"]
+        where = _replicas(found, sent.told.sha256)
+        files = [store for store in where if store in ("near", "far")]
+        if len(same) > 1 or len(where) < 2 or not files:
+            continue
+        store = chance.choice(files)
+        key = f"{sent.told.sha256}.{where[store]}"
+        sent.state = "held"
+        _break(found.file(store, key), chance)
+        broken[key] = store, sent
+    return broken
+
+
+def is_whole(found: Installation, sent: Sent, store: str) -> bool:
+    """Has the store the right bytes under the key that its row names?"""
+    where = _replicas(found, sent.told.sha256)
+    if store not in where:
+        return False
+    return hashlib.sha256(found.read(store, f"{sent.told.sha256}.{where[store]}")).hexdigest() == sent.told.sha256
+
+
+def until_whole(found: Installation, broken: dict[str, tuple[str, Sent]], seconds: float) -> list[str]:
+    """The repairs that did not come."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = [f"{key} in {store}" for key, (store, sent) in broken.items() if not is_whole(found, sent, store)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.5)
+
+
+def _replicas(found: Installation, sha256: str) -> dict[str, int]:
+    """The generation in each store; nothing while anything else goes on with the blob."""
+    rows = found.stack.sql(
+        "SELECT store, generation, state = 'healthy' AND gc_after IS NULL FROM replica JOIN blob ON sha256 = blob"
+        " WHERE encode(blob, 'hex') = %s",
+        sha256,
+    )
+    return {store: generation for store, generation, _ in rows} if all(quiet for _, _, quiet in rows) else {}
+
+
+def _break(path: Path, chance: random.Random) -> None:
+    """As a disk does it: the name stays. Not in place, since a reader may have the file open."""
+    if chance.random() < 0.3:
+        path.unlink()
+        return
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    said = path.stat()
+    scratch = path.with_name("rotten")
+    scratch.write_bytes(content)
+    os.utime(scratch, ns=(said.st_atime_ns, said.st_mtime_ns))
+    scratch.rename(path)
