@@ -16,7 +16,7 @@ from core.failpoints import failpoint
 from core.model import Asset, Manifest, Recorded, Replica, WantedVariant
 from database.deadline import deadline
 from database.transactions import Database
-from metadata import blobs, recording, rows
+from metadata import blobs, outbox, recording, rows
 from metadata.paths import AssetPath
 from metadata.recording import Known
 from metadata.schema import asset, blob, path_counter, tombstone, upload
@@ -124,7 +124,8 @@ def _delete(connection: Connection, path: AssetPath, entry: int, grace: timedelt
 
 def _bury(connection: Connection, gone: Row[Any], grace: timedelta, purge: bool) -> Deleted:
     connection.execute(
-        insert(tombstone).values(
+        insert(tombstone)
+        .values(
             asset_id=gone.id,
             path_text=None if purge else gone.path_text,
             path_hash=None if purge else gone.path_hash,
@@ -133,6 +134,7 @@ def _bury(connection: Connection, gone: Row[Any], grace: timedelta, purge: bool)
             upload_id=gone.upload_id,
             blob=None if purge else gone.blob,
         )
+        .add_cte(outbox.noted(asset_id=gone.id, path_hash=gone.path_hash if purge else None))
     )
     if purge:
         _forget_path(connection, gone.id)
@@ -152,6 +154,7 @@ def _purge_tombstone(connection: Connection, path: AssetPath, entry: int) -> Del
         update(tombstone)
         .where(tombstone.c.asset_id == found.asset_id)
         .values(path_text=None, path_hash=None, blob=None)
+        .add_cte(outbox.noted(asset_id=found.asset_id, path_hash=path.hash))
     )
     _forget_path(connection, found.asset_id)
     return _release(connection, found.asset_id, found.blob, timedelta(0))

@@ -15,9 +15,11 @@ from metadata.blobs import Blobs
 from metadata.failures import Failures
 from metadata.inventory import Inventory
 from metadata.jobs import Jobs
+from metadata.outbox import Outbox
 from metadata.repairs import Repairs
 from metadata.retention import Retention
 from metadata.stores import Stores
+from metadata.tiers import Tiers
 from metadata.uploads import Uploads
 from metadata.variants import Variants
 
@@ -28,6 +30,7 @@ class Metadata:
     blobs: Blobs
     repairs: Repairs
     stores: Stores
+    tiers: Tiers
     jobs: Jobs
     assets: Assets
     variants: Variants
@@ -35,6 +38,7 @@ class Metadata:
     failures: Failures
     retention: Retention
     inventory: Inventory
+    outbox: Outbox
 
     @classmethod
     def open(cls, settings: Settings, *, pool_size: int, deadline_seconds: float) -> Metadata:
@@ -53,6 +57,7 @@ class Metadata:
             Blobs(database),
             Repairs(database),
             Stores(database),
+            Tiers(database),
             Jobs(database),
             Assets(database),
             Variants(database),
@@ -60,6 +65,7 @@ class Metadata:
             Failures(database),
             Retention(database),
             Inventory(database),
+            Outbox(database),
         )
 
     def ping(self) -> None:

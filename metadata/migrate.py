@@ -22,6 +22,7 @@ from core.errors import Misconfigured
 from database.deadline import deadline
 from database.engine import make_engine, parse_url
 from database.errors import translated
+from metadata import outbox as outbox  # its table is a part of the schema
 
 SCRIPTS = Path(__file__).parent.parent / "alembic"
 SECONDS = 600

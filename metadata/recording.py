@@ -20,7 +20,7 @@ from sqlalchemy.sql import false as sql_false
 
 from core.failpoints import failpoint
 from core.model import Manifest, Recorded, Replica, WantedVariant
-from metadata import blobs, links, repairs
+from metadata import blobs, links, outbox, repairs
 from metadata.paths import AssetPath
 from metadata.schema import asset, failure, label, path_counter, tag, tombstone, upload
 
@@ -134,11 +134,12 @@ _INSERT_ASSET = (
         select(*(cast(bindparam(one.name, type_=one.type), one.type) for one in _GIVEN), _COUNTED.c.entry),
     )
     .returning(asset.c.entry)
+    .add_cte(outbox.noted(asset_id=bindparam("id", type_=Uuid)))
 )
 
 
 def _insert_asset(connection: Connection, manifest: Manifest) -> int:
-    """The counter of the path, and the asset with the number it gave, in one statement."""
+    """The counter of the path, the asset with the number it gave, and its event, in one statement."""
     path = AssetPath.from_text(manifest.path)
     image = manifest.image
     values = {

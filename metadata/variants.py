@@ -25,8 +25,9 @@ from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
 from database.transactions import Database
-from metadata import blobs, leases, links, repairs, rows
+from metadata import blobs, leases, links, outbox, repairs, rows
 from metadata.arrays import Rows
+from metadata.outbox import catalogue_event
 from metadata.schema import asset, asset_variant, blob, failure, variant
 
 
@@ -147,11 +148,12 @@ def _want(connection: Connection, asset_id: UUID, source: bytes, want: WantedVar
     links.link(connection, asset_id, source, [want], None)
     found = _find(connection, asset_id, want.recipe_hash)
     assert found is not None, "linked in this transaction"
+    outbox.note(connection, asset_id=asset_id, variant_id=found.id)
     return found
 
 
 _MADE = Rows("made", column("id", Uuid), column("fence", BigInteger), column("blob", LargeBinary))
-_FINISH = (
+_FINISHED = (
     update(variant)
     .where(variant.c.state == "pending", variant.c.id == _MADE.c.id, variant.c.fence == _MADE.c.fence)
     .values(
@@ -164,7 +166,10 @@ _FINISH = (
         error_detail=None,
     )
     .returning(variant.c.id)
+    .cte("finished")
 )
+_NOTED = insert(catalogue_event).from_select(["variant_id"], select(_FINISHED.c.id)).cte("noted")
+_FINISH = select(_FINISHED.c.id).add_cte(_NOTED)
 
 
 def _finish(connection: Connection, done: Sequence[Stored]) -> int:

@@ -20,7 +20,7 @@ def test_models_equal_migrations(database_url: str) -> None:
         options = {"compare_type": True, "compare_server_default": True}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
         sequences = sorted(inspect(connection).get_sequence_names())
-        assert sequences == ["garbage_id_seq", "generation_seq", "verify_event_id_seq"]
+        assert sequences == ["catalogue_event_id_seq", "garbage_id_seq", "generation_seq", "verify_event_id_seq"]
         path = next(one for one in inspect(connection).get_columns("asset") if one["name"] == "path")
         assert type(path["type"]).__name__ == "LTREE"
         assert _deferred(connection) == {"label", "tag", "asset_variant"}
