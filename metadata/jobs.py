@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -55,12 +55,20 @@ class Jobs:
         return self._database.run(_advance, held, cursor, progress, lease)
 
     def settle(self, held: Job, state: JobState, error: str | None = None) -> Job:
-        """It ended, or waits for somebody to go on with it.
+        """It ended, or is paused.
 
         Raises:
             Superseded: it is not ours any more.
         """
         return self._database.run(_settle, held, state, error)
+
+    def put_back(self, held: Job, delay: timedelta) -> Job:
+        """Behind all that wait for their turn, or, where somebody wishes it, paused or cancelled. Due after `delay`.
+
+        Raises:
+            Superseded: it is not ours any more.
+        """
+        return self._database.run(_put_back, held, delay)
 
     def give_back(self, held: Job, why: str, delay: timedelta) -> None:
         """A dependency is away: due again after `delay`."""
@@ -107,7 +115,8 @@ def _free() -> ColumnElement[bool]:
 
 
 def _take(connection: Connection, lease: timedelta, job_id: UUID | None) -> Job | None:
-    free = select(job.c.id).where(_free()).order_by(job.c.created_at).limit(1).with_for_update(skip_locked=True)
+    waits_since = func.coalesce(job.c.lease_until, job.c.created_at)
+    free = select(job.c.id).where(_free()).order_by(waits_since).limit(1).with_for_update(skip_locked=True)
     if job_id is not None:
         free = free.where(job.c.id == job_id)
     row = connection.execute(
@@ -147,9 +156,19 @@ def _settle(connection: Connection, held: Job, state: JobState, error: str | Non
     return _written(connection, held, values)
 
 
+def _put_back(connection: Connection, held: Job, delay: timedelta) -> Job:
+    return _written(connection, held, _waiting(delay))
+
+
 def _give_back(connection: Connection, held: Job, why: str, delay: timedelta) -> None:
-    values = {"state": JobState.QUEUED, "error": why, "lease_until": func.now() + delay}
-    connection.execute(update(job).where(_ours(held)).values(values))
+    connection.execute(update(job).where(_ours(held)).values({**_waiting(delay), "error": why}))
+
+
+def _waiting(delay: timedelta) -> dict[str, Any]:
+    """Whoever held it goes, so a wish that came meanwhile is done at once."""
+    state = case((job.c.wish == "pause", "paused"), (job.c.wish == "cancel", "cancelled"), else_="queued")
+    ended = case((job.c.wish == "cancel", func.now()))
+    return {"state": state, "finished_at": ended, "wish": None, "lease_until": func.now() + delay}
 
 
 def _written(connection: Connection, held: Job, values: Mapping[str, Any]) -> Job:
@@ -160,15 +179,17 @@ def _written(connection: Connection, held: Job, values: Mapping[str, Any]) -> Jo
 
 
 def _wish(connection: Connection, job_id: UUID, wish: Literal["pause", "cancel", "resume"]) -> Job | None:
-    row = connection.execute(
-        select(job, _free().label("free")).where(job.c.id == job_id).with_for_update()
-    ).one_or_none()
+    nobody = or_(_free(), job.c.state.in_([JobState.QUEUED, JobState.PAUSED]))
+    found = connection.execute(select(job, nobody.label("nobody")).where(job.c.id == job_id).with_for_update())
+    row = found.one_or_none()
     if row is None or JobState(row.state).ended:
         return None if row is None else rows.to_job(row)
     values: dict[str, Any]
     if wish == "resume":
-        values = {"wish": None, "state": JobState.QUEUED if row.state == JobState.PAUSED else row.state}
-    elif row.free or row.state == JobState.PAUSED:
+        values = {"wish": None}
+        if row.state == JobState.PAUSED:
+            values |= {"state": JobState.QUEUED, "lease_until": None}
+    elif row.nobody:
         state = JobState.PAUSED if wish == "pause" else JobState.CANCELLED
         values = {"wish": None, "state": state, "finished_at": func.now() if state.ended else None}
     else:

@@ -1,7 +1,8 @@
 """Doing jobs: a job is a generator that yields where it has come to, and whoever runs it writes that down.
 
 A process that dies leaves its job to the next one, which goes on from the last cursor; so every step between two yields
-may be done twice. A holder renews its lease from a thread while a step takes long.
+may be done twice. A holder renews its lease from a thread while a step takes long. A job that waits for something
+outside says so and is held by nobody meanwhile.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Step:
 
     cursor: Mapping[str, Any]
     progress: Mapping[str, Any]
+    wait: timedelta | None = None
+    """Nothing can be done before this has passed: back to the queue until then."""
 
 
 Work = Callable[[Services, Job], Iterator[Step]]
@@ -90,6 +93,6 @@ def _run(services: Services, work: Work, job: Job, lease: timedelta, watch: Call
         if job.wish is not None:
             state = JobState.PAUSED if job.wish == "pause" else JobState.CANCELLED
             return services.metadata.jobs.settle(job, state)
-        if time.monotonic() > until:
-            return services.metadata.jobs.settle(job, JobState.QUEUED)
+        if step.wait is not None or time.monotonic() > until:
+            return services.metadata.jobs.put_back(job, step.wait or timedelta(0))
     return services.metadata.jobs.settle(job, JobState.DONE)

@@ -65,6 +65,41 @@ def test_given_back_it_waits(metadata: Metadata, job: Job) -> None:
     assert (found.state, found.error) == (JobState.QUEUED, "store-unavailable: away")
 
 
+def test_put_back_it_waits_behind_the_others(metadata: Metadata, job: Job) -> None:
+    other = metadata.jobs.create("migrate", {"source": "b", "target": "a"})
+    first = take(metadata)
+    assert metadata.jobs.put_back(first, timedelta(0)).state is JobState.QUEUED
+    assert [take(metadata).id, take(metadata).id] == [other.id, job.id]
+    with pytest.raises(Superseded):
+        metadata.jobs.put_back(first, timedelta(0))
+
+
+def test_put_back_for_later_it_is_nobodys_and_not_due(metadata: Metadata, job: Job) -> None:
+    metadata.jobs.put_back(take(metadata), timedelta(hours=1))
+    assert metadata.jobs.take(LEASE, job.id) is None
+    paused = metadata.jobs.wish(job.id, "pause")
+    assert paused is not None
+    assert (paused.state, paused.wish) == (JobState.PAUSED, None), "at once"
+    metadata.jobs.wish(job.id, "resume")
+    assert take(metadata).id == job.id, "who resumes it wants it now"
+
+
+@pytest.mark.parametrize("leave", ["put_back", "give_back"])
+@pytest.mark.parametrize(("wish", "state"), [("pause", JobState.PAUSED), ("cancel", JobState.CANCELLED)])
+def test_a_wish_that_came_in_the_last_moment_is_not_lost(
+    metadata: Metadata, job: Job, wish: str, state: JobState, leave: str
+) -> None:
+    held = take(metadata)
+    metadata.jobs.wish(job.id, wish)  # type: ignore[arg-type]  # a parameter of the test
+    if leave == "put_back":
+        metadata.jobs.put_back(held, timedelta(hours=1))
+    else:
+        metadata.jobs.give_back(held, "store-unavailable: away", timedelta(hours=1))
+    found = metadata.jobs.find(job.id)
+    assert found is not None
+    assert (found.state, found.wish, found.finished_at is not None) == (state, None, state.ended)
+
+
 @pytest.mark.parametrize(("wish", "state"), [("pause", JobState.PAUSED), ("cancel", JobState.CANCELLED)])
 def test_a_wish_is_done_at_once_where_nobody_works_and_shown_where_somebody_does(
     metadata: Metadata, job: Job, wish: str, state: JobState

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from core.model import JobState
 from core.sections import Variants
+from pipeline import job_kinds, orphans
 from pipeline.services import NoHints
 from tasks import maintenance
 from tests.pictures import encoded, photo
@@ -55,4 +57,16 @@ def test_with_the_broker_away_nobody_is_waked(
     line = Line(tmp_path, database_url, redis_url="redis://127.0.0.1:1/0")
     monkeypatch.setattr(maintenance, "services", lambda: line.services)
     maintenance.wake_variants.run()
+    line.close()
+
+
+def test_one_turn_is_enough_for_many_short_jobs(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line(tmp_path, database_url)
+    monkeypatch.setattr(maintenance, "services", lambda: line.services)
+    created = [job_kinds.create(line.services, orphans.KIND, {"grace_seconds": 60 + number}) for number in range(3)]
+    maintenance.run_jobs.run()
+    found = [line.services.metadata.jobs.find(job.id) for job in created]
+    assert all(job is not None and job.state not in (JobState.QUEUED, JobState.RUNNING) for job in found)
     line.close()
