@@ -110,7 +110,6 @@ _CONFIRM = (
         next_check_at=None,
         failed_checks=0,
         promoted_at=None,  # a rule asks for it from now on
-        stands_for=None,
     )
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +36,7 @@ class Reference:
 
     path: str
     variant: bool
+    accepted_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +164,19 @@ def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed
             continue
         facts = rows.to_replica(replicas[0]).blob
         rules = [Held(row.store, row.stands_for or row.store, row.state == "healthy") for row in replicas]
-        keep = needed(facts, rules, _references(connection, sha256))
+        keep = needed(facts, rules, references(connection, sha256))
         if any(row.state == "healthy" and row.store in keep for row in replicas):
             for row in replicas:
                 if row.store not in keep:
                     _discard_replicas(connection, [sha256], row.store)
 
 
-def _references(connection: Connection, sha256: bytes) -> Iterator[Reference]:
-    originals = select(asset.c.id, asset.c.path_text).where(asset.c.blob == sha256)
+def references(connection: Connection, sha256: bytes) -> Iterator[Reference]:
+    """The assets that hold a blob, read as far as they are asked for; one may come several times."""
+    facts = asset.c.id, asset.c.path_text, asset.c.accepted_at
+    originals = select(*facts).where(asset.c.blob == sha256)
     shown = (
-        select(asset.c.id, asset.c.path_text)
+        select(*facts)
         .join_from(variant, asset_variant, asset_variant.c.variant_id == variant.c.id)
         .join(asset, asset.c.id == asset_variant.c.asset_id)
         .where(variant.c.blob == sha256)
@@ -182,7 +185,7 @@ def _references(connection: Connection, sha256: bytes) -> Iterator[Reference]:
         after = UUID(int=0)
         while page := connection.execute(query.where(asset.c.id > after).order_by(asset.c.id).limit(REFERENCES)).all():
             for row in page:
-                yield Reference(row.path_text, is_variant)
+                yield Reference(row.path_text, is_variant, row.accepted_at)
             after = page[-1].id
 
 

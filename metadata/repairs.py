@@ -10,24 +10,27 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import NotFound, StoreUnavailable, Superseded
 from core.model import Replica
 from database.transactions import Database
-from metadata import blobs, rows
+from metadata import blobs, rows, tiers
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
 
 DUE = ("missing", "corrupt")
+
+Outcome = Literal["marked", "dropped"]
+"""dropped: it was a copy for faster reading. It goes, and the next read may bring another one."""
 
 
 class Repairs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def mark(self, found: Replica, state: Literal["missing", "corrupt"], detail: str) -> bool:
-        """A healthy replica was found so. False: it is not the one that is recorded any more, or not healthy."""
+    def mark(self, found: Replica, state: Literal["missing", "corrupt"], detail: str) -> Outcome | None:
+        """A healthy replica was found so. None: it is not the one that is recorded any more, or not healthy."""
         return self._database.run(_mark, found, state, detail)
 
     def due(self, limit: int, lease: timedelta) -> list[Replica]:
@@ -69,7 +72,8 @@ class Repairs:
         self._database.run(_verified, replica)
 
     def failed(self, broken: Replica, detail: str, delay: timedelta) -> None:
-        """Not this time: due again after `delay`, twice as long after each further failure, up to 256 times."""
+        """Not this time: due again after `delay`, twice as long after each further failure, up to 256 times. A copy for
+        faster reading is given up after a few."""
         self._database.run(_failed, broken, detail, delay)
 
 
@@ -80,8 +84,8 @@ def want(connection: Connection, sha256: bytes, stores: Sequence[str]) -> None:
     connection.execute(
         update(replica)
         .where(replica.c.blob == sha256, replica.c.store.in_(stores))
-        .where(or_(replica.c.promoted_at.is_not(None), replica.c.stands_for.is_not(None)))
-        .values(promoted_at=None, stands_for=None)
+        .where(replica.c.promoted_at.is_not(None))
+        .values(promoted_at=None)
     )
     values = [{"blob": sha256, "store": name} for name in sorted(stores)]
     added = connection.execute(
@@ -109,15 +113,19 @@ def _ensure(connection: Connection, sha256: bytes, store: str, lease: timedelta)
     return rows.to_replica(row), row.state == "healthy"
 
 
-def _mark(connection: Connection, found: Replica, state: str, detail: str) -> bool:
+def _mark(connection: Connection, found: Replica, state: str, detail: str) -> Outcome | None:
+    if tiers.discard(connection, and_(_is(found), replica.c.state == "healthy")):
+        _note(connection, found, state, detail)
+        return "dropped"
     marked = connection.execute(
         update(replica)
         .where(_is(found), replica.c.state == "healthy")
         .values(state=state, next_check_at=func.now(), failed_checks=0)
     )
-    if marked.rowcount:
-        _note(connection, found, state, detail)
-    return marked.rowcount == 1
+    if not marked.rowcount:
+        return None
+    _note(connection, found, state, detail)
+    return "marked"
 
 
 def _take(connection: Connection, limit: int, lease: timedelta) -> list[Replica]:
@@ -159,10 +167,12 @@ def _done(connection: Connection, repaired: Replica) -> None:
         update(replica)
         .where(_is(repaired), replica.c.state.in_(DUE))
         .values(state="healthy", last_verified_at=func.now(), next_check_at=None, failed_checks=0)
-    )
-    if not changed.rowcount:
+        .returning(replica.c.promoted_at)
+    ).one_or_none()
+    if changed is None:
         raise Superseded(f"{repaired.key} in {repaired.store} is another replica by now")
-    _note(connection, repaired, "repaired", None)
+    if changed.promoted_at is None:  # copies for faster reading come and go, and are no history
+        _note(connection, repaired, "repaired", None)
 
 
 def _verified(connection: Connection, found: Replica) -> None:
@@ -179,9 +189,15 @@ def _failed(connection: Connection, broken: Replica, detail: str, delay: timedel
             next_check_at=func.now() + delay * func.power(2, func.least(replica.c.failed_checks, 8)),
             failed_checks=replica.c.failed_checks + 1,
         )
-    )
-    if changed.rowcount:
+        .returning(replica.c.promoted_at, replica.c.failed_checks)
+    ).one_or_none()
+    if changed is None:
+        return
+    if changed.promoted_at is None:
         _note(connection, broken, "unrepaired", detail)
+    elif changed.failed_checks >= tiers.ATTEMPTS:
+        own = and_(replica.c.blob == broken.blob.sha256, replica.c.store == broken.store, replica.c.state.in_(DUE))
+        tiers.discard(connection, own)
 
 
 def _is(one: Replica) -> ColumnElement[bool]:

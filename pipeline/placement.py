@@ -95,8 +95,8 @@ class Placements:
             named |= places & self.named(one.path, blob, variant=one.variant)
             if named == places:
                 break
-        own = {one.store for one in held if one.healthy and one.place == one.store}
-        standing = {one.store for one in held if one.place in named - own}
+        there = {one.store for one in held if one.healthy}
+        standing = {one.store for one in held if one.place in named - there}
         said = self.states()
         heirs = {self._writable(name, said) for name in standing}
         return frozenset(one.store for one in held if one.store in named | standing | heirs)
