@@ -105,6 +105,9 @@ def _candidates(services: Services, sha256: bytes) -> Iterator[Replica]:
 
 def mark(services: Services, replica: Replica, state: Literal["missing", "corrupt"], detail: str) -> None:
     with suppress(Unavailable):  # whoever reads it next finds the same
-        if services.metadata.repairs.mark(replica, state, detail):
-            where = {"store": replica.store, "key": replica.key}
-            log.error("a replica is marked", extra={**where, "state": state, "detail": detail})
+        outcome = services.metadata.repairs.mark(replica, state, detail)
+        said = {"store": replica.store, "key": replica.key, "state": state, "detail": detail}
+        if outcome == "marked":
+            log.error("a replica is marked", extra=said)
+        elif outcome == "dropped":
+            log.warning("a copy for faster reading is dropped", extra=said)

@@ -20,16 +20,16 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
 
-from core.errors import Forbidden, NotFound, StoreUnavailable
+from core.errors import Forbidden, StoreUnavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from pipeline.copying import check, try_copy
+from pipeline.heads import Heads
 from pipeline.job_arguments import Arguments, Rate, chosen
 from pipeline.jobs import Step
 from pipeline.orphans import named
 from pipeline.ownership import MARKER
 from pipeline.services import Services
-from storage.interface import ObjectStore
 from storage.throttle import Throttle
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ ROWS = 100
 OBJECTS = 500
 STEP_SECONDS = 1.0
 """Of reading, or one replica, between two steps, so that a wish is soon heard."""
+LARGE_BYTES = 16 << 20
+"""A body that takes a while, so that it is a step of its own."""
 RETRY = timedelta(seconds=30)
 TRIES = 40
 TRY_SECONDS = 3.0
@@ -85,6 +87,7 @@ def run(services: Services, job: Job) -> Iterator[Step]:
     wanted = Verification.of(services, job.arguments)
     if job.progress:
         progress = Progress(**job.progress)
+        progress = replace(progress, done_bytes=job.cursor.get("done_bytes", progress.done_bytes))
     else:
         total, total_bytes = services.metadata.inventory.count(wanted.stores)
         progress = Progress(total=total, total_bytes=0 if wanted.structure_only else total_bytes)
@@ -109,6 +112,9 @@ class _Run:
         rate = self.wanted.max_mb_s
         self.throttle = Throttle(None if rate is None else rate * 1e6)
         self.inventory = self.services.metadata.inventory
+        self.heads = Heads()
+        self.reading = 0
+        self.passed = 0
 
     def steps(self, cursor: Mapping[str, Any]) -> Iterator[Step]:
         phases: list[Phase] = [
@@ -116,11 +122,12 @@ class _Run:
         ]
         phases += [self.repairs] if self.wanted.structure_only else [self.content, self.repairs]
         first, after = int(cursor.get("phase", 0)), str(cursor.get("after", ""))
-        for number, phase in list(enumerate(phases))[first:]:
-            for place in phase(after):
-                yield self._step(number, place)
-            after = ""
-            yield self._step(number + 1, after)
+        with self.heads:
+            for number, phase in list(enumerate(phases))[first:]:
+                for place in phase(after):
+                    yield self._step(number, place)
+                after = ""
+                yield self._step(number + 1, after)
 
     def rows(self, name: str, after: str) -> Iterator[str]:
         """Rows against the store."""
@@ -142,6 +149,8 @@ class _Run:
         while page := self.inventory.stale(self._answering(), self.began, ROWS):
             begun = time.monotonic()
             for one in page:
+                if one.blob.size >= LARGE_BYTES:
+                    yield after  # a wish is heard before it begins
                 yield from self._answer(one.store, partial(self._read, one), after)
                 if time.monotonic() - begun > STEP_SECONDS:
                     begun = time.monotonic()
@@ -162,11 +171,9 @@ class _Run:
             yield f"{one.blob.sha256.hex()} {one.store}"
 
     def _ask(self, page: Sequence[Replica]) -> bool:
-        store = self.services.store(page[0].store)
-        for one in page:
-            if _fault(store, one) and (fault := _fault(store, one)):  # one answer condemns nothing
-                failpoint("verify.before-mark", one.key)
-                self._mark(one, *fault)
+        for one, fault in self.heads.faults(self.services.store(page[0].store), page):
+            failpoint("verify.before-mark", one.key)
+            self._mark(one, *fault)
         return True
 
     def _list(self, name: str, after: str) -> list[str]:
@@ -175,11 +182,18 @@ class _Run:
         ours = {said: key for key in keys if (said := named(key)) is not None}
         unnamed = self.inventory.unnamed(name, list(ours))
         # Rows and objects that went since the listing are no orphans.
-        orphans = sum(_is_there(store, ours[said]) for said in unnamed)
+        orphans = len(self.heads.present(store, [ours[said] for said in unnamed]))
         self._count(orphans=orphans, foreign=sum(named(key) is None and key != MARKER for key in keys))
         return keys
 
     def _read(self, one: Replica) -> bool:
+        self.passed, self.reading = self.throttle.passed, one.blob.size
+        try:
+            return self._read_whole(one)
+        finally:
+            self.reading = 0
+
+    def _read_whole(self, one: Replica) -> bool:
         if not check(self.services, one, throttle=self.throttle) and self.inventory.is_sick(one):
             self.services.lookups.forget_replicas(one.blob.sha256)
             self._count(corrupt=1)
@@ -188,7 +202,7 @@ class _Run:
         return True
 
     def _mark(self, one: Replica, state: Literal["missing", "corrupt"], detail: str) -> None:
-        if self.services.metadata.repairs.mark(one, state, detail):
+        if self.services.metadata.repairs.mark(one, state, detail) == "marked":
             self.services.lookups.forget_replicas(one.blob.sha256)
             where = {"store": one.store, "key": one.key}
             log.error("a replica is marked", extra={**where, "state": state, "detail": detail})
@@ -223,24 +237,10 @@ class _Run:
         )
 
     def _step(self, phase: int, after: str) -> Step:
-        return Step({"phase": phase, "after": after, "tries": self.tries}, self.progress.to_json())
+        cursor = {"phase": phase, "after": after, "tries": self.tries, "done_bytes": self.progress.done_bytes}
+        return Step(cursor, self.progress.to_json(), live=self._live)
 
-
-def _fault(store: ObjectStore, one: Replica) -> tuple[Literal["missing", "corrupt"], str] | None:
-    try:
-        there = store.head(one.key)
-    except NotFound as error:
-        return "missing", error.detail
-    if there.size != one.blob.size:
-        return "corrupt", f"{there.size:,} bytes are there instead of {one.blob.size:,}"
-    if there.sha256 not in (None, one.blob.sha256):
-        return "corrupt", "its store has another hash for it"
-    return None
-
-
-def _is_there(store: ObjectStore, key: str) -> bool:
-    try:
-        store.head(key)
-    except NotFound:
-        return False
-    return True
+    def _live(self) -> Mapping[str, Any]:
+        flowed = min(self.throttle.passed - self.passed, self.reading)
+        done_bytes = min(self.progress.done_bytes + flowed, self.progress.total_bytes)
+        return replace(self.progress, done_bytes=done_bytes).to_json()
