@@ -12,6 +12,7 @@ from core.settings import Settings, require_url
 from database.transactions import Database
 from metadata.assets import Assets
 from metadata.blobs import Blobs
+from metadata.demotion import Demotion
 from metadata.failures import Failures
 from metadata.inventory import Inventory
 from metadata.jobs import Jobs
@@ -31,6 +32,7 @@ class Metadata:
     repairs: Repairs
     stores: Stores
     tiers: Tiers
+    demotion: Demotion
     jobs: Jobs
     assets: Assets
     variants: Variants
@@ -58,6 +60,7 @@ class Metadata:
             Repairs(database),
             Stores(database),
             Tiers(database),
+            Demotion(database),
             Jobs(database),
             Assets(database),
             Variants(database),

@@ -39,6 +39,10 @@ class Jobs:
         query = select(job).order_by(job.c.created_at.desc(), job.c.id.desc()).limit(limit)
         return self._database.read(lambda connection: [rows.to_job(row) for row in connection.execute(query)])
 
+    def rested(self, kind: str, seconds: float) -> bool:
+        """No job of this kind is unfinished, and none ended in the last `seconds`."""
+        return self._database.read(_rested, kind, seconds)
+
     def take(self, lease: timedelta, job_id: UUID | None = None) -> Job | None:
         """A job that nobody works on, this one or the one that waits longest. None: there is none."""
         return self._database.run(_take, lease, job_id)
@@ -102,6 +106,12 @@ def _create(connection: Connection, kind: str, arguments: Mapping[str, Any]) -> 
         found = made or connection.execute(unfinished).one_or_none()
         if found is not None:  # else it ended in between
             return rows.to_job(found)
+
+
+def _rested(connection: Connection, kind: str, seconds: float) -> bool:
+    lately = job.c.finished_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    query = select(job.c.id).where(job.c.kind == kind, or_(job.c.state.in_(UNFINISHED), lately)).limit(1)
+    return connection.execute(query).first() is None
 
 
 def _find(connection: Connection, job_id: UUID) -> Job | None:
