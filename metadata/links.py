@@ -13,6 +13,13 @@ from core.model import LeasedVariant, WantedVariant
 from metadata import rows
 from metadata.schema import asset_variant, variant
 
+_KEY = [asset_variant.c.asset_id, asset_variant.c.variant_id, asset_variant.c.profile]
+_INSERT = insert(asset_variant)
+_ASK_EAGERLY = _INSERT.on_conflict_do_update(
+    index_elements=_KEY, set_={"eager": or_(asset_variant.c.eager, _INSERT.excluded.eager)}
+)
+_ASK = _INSERT.on_conflict_do_nothing(index_elements=_KEY)  # does not lock what is there
+
 
 def link(
     connection: Connection, asset_id: UUID, source: bytes, wants: Sequence[WantedVariant], lease: timedelta | None
@@ -37,12 +44,8 @@ def link(
         )
         ids |= {row.recipe_hash: row.id for row in connection.execute(query)}
     asked = {(ids[want.recipe_hash], want.profile or ""): want.eager for want in wants}
-    statement = insert(asset_variant)
     connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[asset_variant.c.asset_id, asset_variant.c.variant_id, asset_variant.c.profile],
-            set_={"eager": or_(asset_variant.c.eager, statement.excluded.eager)},
-        ),
+        _ASK_EAGERLY if any(asked.values()) else _ASK,
         [
             {"asset_id": asset_id, "variant_id": variant_id, "profile": profile, "eager": eager}
             for (variant_id, profile), eager in asked.items()

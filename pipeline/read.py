@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
-from core.errors import MillraceError, NotFound, Unavailable
+from core.errors import Archived, MillraceError, NotFound, Unavailable
 from core.model import Asset, BlobFacts, Variant, VariantState, WantedVariant
 from imaging.recipe import Parameters, resolve
 from metadata.paths import AssetPath
-from pipeline import sources
+from pipeline import restoration, sources
 from pipeline.services import Services
 from pipeline.waiting import VariantWaits
 from storage.interface import Span
@@ -79,24 +80,27 @@ def blob(services: Services, waits: VariantWaits, wish: Wish, *, seconds: float)
     known = services.lookups.variant(wish.asset.id, wish.want.recipe_hash)
     if known is not None:
         return known
-    variants = services.metadata.variants
-    variant = variants.find(wish.asset.id, wish.want.recipe_hash)
-    if variant is None:
-        variant = variants.want(wish.asset.id, wish.asset.blob.sha256, wish.want)
+    variant = waits.asking.do((wish.asset.id, wish.want.recipe_hash), partial(_ask, services, wish.asset, wish.want))
     if variant.state is VariantState.PENDING:
         if not waits.waited_for(variant.id):
             services.hints.derive(wish.asset.blob.sha256, interactive=True)
         if seconds > 0:
             waits.wait(variant.id, seconds)
-            variant = variants.find(wish.asset.id, wish.want.recipe_hash)
+            found = services.metadata.variants.find(wish.asset.id, wish.want.recipe_hash)
+            if found is None:
+                raise NotFound("the asset was deleted meanwhile")
+            variant = found
     ready = _ready(variant)
     services.lookups.keep_variant(wish.asset.id, wish.want.recipe_hash, ready)
     return ready
 
 
-def _ready(variant: Variant | None) -> BlobFacts:
-    if variant is None:
-        raise NotFound("the asset was deleted meanwhile")
+def _ask(services: Services, asset: Asset, want: WantedVariant) -> Variant:
+    variants = services.metadata.variants
+    return variants.find(asset.id, want.recipe_hash) or variants.want(asset.id, asset.blob.sha256, want)
+
+
+def _ready(variant: Variant) -> BlobFacts:
     if variant.state is VariantState.FAILED:
         why = f"{variant.failure.kind}: {variant.failure.detail}" if variant.failure else "unknown"
         raise VariantFailed(f"this variant cannot be made ({why})")
@@ -109,7 +113,11 @@ def open_blob(services: Services, facts: BlobFacts, span: Span | None) -> tuple[
     """The bytes themselves, from the first replica that has them, and what to close when they are sent.
 
     Raises:
+        Restoring: they are in an archive, which a job asks for them.
         StoreUnavailable: no store that holds them answers.
     """
     stack = ExitStack()
-    return stack.enter_context(sources.stream(services, facts.sha256, span)), stack
+    try:
+        return stack.enter_context(sources.stream(services, facts.sha256, span)), stack
+    except Archived as error:
+        raise restoration.begin(services, facts.sha256, error) from error

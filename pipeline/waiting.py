@@ -1,4 +1,4 @@
-"""Waiting for variants: however many requests of a process wait, PostgreSQL sees one small query at a time."""
+"""Waiting for variants: however many requests of a process ask and wait, PostgreSQL sees one of each at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
+from coordination.single_flight import SingleFlight
 from core.errors import Unavailable
-from core.model import VariantState
+from core.model import Variant, VariantState
 
 POLL_SECONDS = 0.05
 
@@ -17,6 +18,8 @@ class VariantWaits:
     """A thread polls for all waiters together, and only while there are any."""
 
     def __init__(self, states: Callable[[Collection[UUID]], Mapping[UUID, VariantState]]) -> None:
+        self.asking = SingleFlight[Variant]()
+        """Else a crowd's transactions on one row queue for its lock, each until the one before it is on disk."""
         self._states = states
         self._changed = threading.Condition()
         self._waiting: dict[UUID, int] = {}
