@@ -181,5 +181,14 @@ class Demotion(Section):
     """Path patterns. The bytes of an asset there stay where they are, whatever else fits this rule."""
 
 
+class Catalogue(Section):
+    """What a database that is lost can be made anew from; see docs/recovery.md."""
+
+    seconds: float = Field(30, gt=0, le=60)
+    """How often what changed is written down."""
+    store: str | None = None
+    """Which store holds it, below `catalog/`. Default: `default_store`."""
+
+
 class Logging(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

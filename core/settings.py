@@ -25,6 +25,7 @@ from pydantic_settings import (
 from core.errors import Misconfigured
 from core.sections import (
     Cache,
+    Catalogue,
     Demotion,
     Limits,
     Locks,
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     variants: Variants = Variants()
     locks: Locks = Locks()
     cache: Cache = Cache()
+    catalogue: Catalogue = Catalogue()
     profiles: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(BUILT_IN_PROFILES))
     """`thumb` is there unless it is given anew: the default rule of `paths` names it."""
     paths: tuple[PathRule, ...] = (PathRule(match="/**", eager=("thumb",)),)
