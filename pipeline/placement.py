@@ -112,6 +112,10 @@ class Placements:
             return len(TIERS), 0, verified, replica.store
         return TIERS.index(options.tier), options.priority, verified, replica.store
 
+    def heir(self, name: str, said: Mapping[str, StoreState]) -> str:
+        """The store itself, or who takes its place by what `said` says of stores."""
+        return self._writable(name, said)
+
     def _writable(self, name: str, said: Mapping[str, StoreState]) -> str:
         """The store itself, or who takes its place, or the place of that one."""
         for candidate in self._heirs(name, said):
