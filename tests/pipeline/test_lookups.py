@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.errors import NotFound, StoreUnavailable
-from core.model import Asset, BlobFacts, Details
+from core.model import Asset, BlobFacts, Details, Variant
 from core.sections import Cache
 from metadata.paths import AssetPath
+from metadata.variants import Variants
 from pipeline import change, lookup_json, read
 from pipeline.waiting import VariantWaits
 from tests.pictures import encoded, photo
@@ -253,3 +255,29 @@ def test_what_another_version_wrote_is_asked_for_again(
     monkeypatch.setattr(line.services.cache, "get", lambda _: text)
     assert get(line) == PICTURE
     assert get(line, profile="thumb")
+
+
+def test_a_crowd_that_wants_a_missing_variant_asks_for_it_once(
+    make: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transactions would queue for one row, each until the one before it is on disk."""
+    line = make()
+    line.bring("/a.jpg", PICTURE)
+    services = line.services
+    wish = read.understand(services, read.find(services, PATH, None), {"w": "31"})
+    waits = VariantWaits(services.metadata.variants.states)
+    asked, want = [], Variants.want
+
+    def slow(variants: Variants, *given: Any) -> Variant:
+        asked.append(given)
+        time.sleep(0.5)
+        return want(variants, *given)
+
+    def ask(_: int) -> None:
+        with pytest.raises(read.NotYet):
+            read.blob(services, waits, wish, seconds=0)
+
+    monkeypatch.setattr(Variants, "want", slow)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
+    assert len(asked) == 1
