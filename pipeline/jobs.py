@@ -21,6 +21,7 @@ from core.errors import MillraceError, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, JobState
 from pipeline.backoff import backoff
+from pipeline.live_progress import Live, LiveProgress
 from pipeline.renewal import Renewal
 from pipeline.services import Services
 
@@ -33,6 +34,8 @@ class Step:
 
     cursor: Mapping[str, Any]
     progress: Mapping[str, Any]
+    live: Live | None = None
+    """The progress within the next step, for one that may take long."""
     wait: timedelta | None = None
     """Nothing can be done before this has passed: back to the queue until then."""
 
@@ -86,13 +89,14 @@ def run(
 
 def _run(services: Services, work: Work, job: Job, lease: timedelta, watch: Callable[[Job], None], until: float) -> Job:
     watch(job)
-    for step in work(services, job):
-        job = services.metadata.jobs.advance(job, step.cursor, step.progress, lease)
-        failpoint("job.after-step", str(job.id))
-        watch(job)
-        if job.wish is not None:
-            state = JobState.PAUSED if job.wish == "pause" else JobState.CANCELLED
-            return services.metadata.jobs.settle(job, state)
-        if step.wait is not None or time.monotonic() > until:
-            return services.metadata.jobs.put_back(job, step.wait or timedelta(0))
+    with LiveProgress(services, job, lease, watch) as live:
+        for step in work(services, job):
+            job = live.advance(step.cursor, step.progress, step.live)
+            failpoint("job.after-step", str(job.id))
+            watch(job)
+            if job.wish is not None:
+                state = JobState.PAUSED if job.wish == "pause" else JobState.CANCELLED
+                return services.metadata.jobs.settle(job, state)
+            if step.wait is not None or time.monotonic() > until:
+                return services.metadata.jobs.put_back(job, step.wait or timedelta(0))
     return services.metadata.jobs.settle(job, JobState.DONE)

@@ -3,7 +3,7 @@
 The source is drained first: whatever would have gone there goes to the target from then on. Then every replica of the
 source gets a healthy one in the target, and with `deleteSource` the source's goes, row by row, each only when the
 target's bytes were verified. It ends after a round over the whole source that found nothing left to do, when nobody who
-may not have heard of the draining is still putting something there.
+may not have heard of the draining is still putting something there. The catalogue comes last, and goes along.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from core.errors import BadRequest, MillraceError, NotFound, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
+from pipeline.catalogue.carrying import carry
 from pipeline.copying import check, copy
 from pipeline.job_arguments import Arguments, Rate, require_stores
 from pipeline.jobs import Step
@@ -27,6 +28,8 @@ from storage.throttle import Throttle
 KIND = "migrate"
 BATCH = 20
 STEP_SECONDS = 0.5
+LARGE_BYTES = 16 << 20
+"""A body that takes a while, so that it is a step of its own."""
 LEASE = timedelta(minutes=10)
 """So long the repair of replicas leaves those alone that are copied here, at a rate of its own."""
 RETRY = timedelta(seconds=30)
@@ -104,6 +107,8 @@ def run(services: Services, job: Job) -> Iterator[Step]:
             while delete_garbage(services, move.source):
                 pass
         if current.was_last:
+            for _ in carry(services, services.store(move.source), remove=move.delete_source):
+                yield current.step()
             return
         heard = time.monotonic() - drained_at > 2 * STATES_SECONDS
         quiet = heard and not services.metadata.stores.reserved(move.source, IN_FLIGHT_SECONDS)
@@ -128,6 +133,7 @@ class _Round:
     def resumed(cls, work: _Work, job: Job, progress: Progress) -> _Round:
         """What went before the first yield of a dead one is not known, so that round is not the last."""
         number, after = job.cursor.get("round", 1), bytes.fromhex(job.cursor.get("after", ""))
+        progress = replace(progress, done_bytes=job.cursor.get("done_bytes", progress.done_bytes))
         return cls(work, progress, number, after, was_last=job.cursor.get("last", False))
 
     def next(self, *, quiet: bool) -> _Round:
@@ -135,13 +141,20 @@ class _Round:
         return _Round(self._work, progress, self._number + 1, was_last=quiet)
 
     def step(self) -> Step:
-        cursor = {"round": self._number, "after": self._after.hex(), "last": self.was_last}
-        return Step(cursor, self._progress.to_json())
+        cursor: dict[str, Any] = {"round": self._number, "after": self._after.hex(), "last": self.was_last}
+        cursor["done_bytes"] = self._progress.done_bytes  # without those of a body that is not done
+        return Step(cursor, self._progress.to_json(), live=self._live)
+
+    def _live(self) -> Mapping[str, Any]:
+        done_bytes = self._progress.done_bytes + self._work.flowed
+        return replace(self._progress, done_bytes=min(done_bytes, self._progress.total_bytes)).to_json()
 
     def run(self) -> Iterator[Step]:
         told = time.monotonic()
         while page := self._work.page(self._after):
             for one in page:
+                if one.blob.size >= LARGE_BYTES:
+                    yield self.step()  # a wish is heard before it begins
                 self._take(one)
                 if time.monotonic() - told > STEP_SECONDS or one is page[-1]:
                     yield self.step()
@@ -154,6 +167,7 @@ class _Round:
         except Superseded:  # somebody else is putting it there
             progress = replace(before, failed=before.failed + 1, failure=f"{one.key} is in other hands")
             self.was_last = self.was_last and not self._work.is_young
+        self._work.rest()
         moved = progress.moved != before.moved
         self.was_last = self.was_last and not moved
         if moved or (self._number == 1 and progress.failed == before.failed):
@@ -173,6 +187,16 @@ class _Work:
         self._move = move
         self._throttle = Throttle(None if move.max_mb_s is None else move.max_mb_s * 1e6)
         self._began = time.monotonic()
+        self._passed = 0
+        self._size = 0
+
+    @property
+    def flowed(self) -> int:
+        """Bytes of the replica that is being moved."""
+        return min(self._throttle.passed - self._passed, self._size)
+
+    def rest(self) -> None:
+        self._passed, self._size = self._throttle.passed, 0
 
     @property
     def is_young(self) -> bool:
@@ -188,6 +212,7 @@ class _Work:
             Unavailable: one of the stores does not answer.
         """
         services, move = self._services, self._move
+        self._passed, self._size = self._throttle.passed, one.blob.size
         try:
             there, healthy = services.metadata.repairs.ensure(one.blob.sha256, move.target, LEASE)
         except NotFound:

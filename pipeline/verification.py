@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, TypeVar
 from core.errors import Forbidden, StoreUnavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica
+from pipeline.catalogue.keys import is_segment
 from pipeline.copying import check, try_copy
 from pipeline.heads import Heads
 from pipeline.job_arguments import Arguments, Rate, chosen
@@ -76,6 +77,8 @@ class Progress:
     """Objects that no row names: `gc` removes them."""
     foreign: int = 0
     """Objects whose keys are not ours."""
+    catalogue: int = 0
+    """Segments of the catalogue."""
     unanswered: Sequence[str] = ()
     """Stores that did not answer for long, and were left out from then on."""
 
@@ -183,7 +186,7 @@ class _Run:
         unnamed = self.inventory.unnamed(name, list(ours))
         # Rows and objects that went since the listing are no orphans.
         orphans = len(self.heads.present(store, [ours[said] for said in unnamed]))
-        self._count(orphans=orphans, foreign=sum(named(key) is None and key != MARKER for key in keys))
+        self._count(orphans=orphans, foreign=sum(map(_is_foreign, keys)), catalogue=sum(map(is_segment, keys)))
         return keys
 
     def _read(self, one: Replica) -> bool:
@@ -244,3 +247,7 @@ class _Run:
         flowed = min(self.throttle.passed - self.passed, self.reading)
         done_bytes = min(self.progress.done_bytes + flowed, self.progress.total_bytes)
         return replace(self.progress, done_bytes=done_bytes).to_json()
+
+
+def _is_foreign(key: str) -> bool:
+    return named(key) is None and key != MARKER and not is_segment(key)

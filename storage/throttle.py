@@ -1,11 +1,11 @@
-"""Bytes at a limited rate, for work that must leave room for others."""
+"""Bytes at a limited rate, for work that must leave room for others, and how many there were."""
 
 from __future__ import annotations
 
 import io
 import threading
 import time
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -22,26 +22,41 @@ class Throttle:
         self._rate = bytes_per_second
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
+        self._passed = 0
+
+    @property
+    def passed(self) -> int:
+        """Bytes of all bodies until now."""
+        return self._passed
 
     def body(self, body: BinaryIO) -> BinaryIO:
         """Reads like `body`, from where it is, forward only."""
-        return body if self._rate is None else cast(BinaryIO, _Throttled(body, self, max(1, int(self._rate / SLICES))))
+        return cast(BinaryIO, _Throttled(body, self, None if self._rate is None else max(1, int(self._rate / SLICES))))
 
     def spend(self, count: int) -> None:
         """Wait until `count` more bytes may have passed."""
-        if self._rate is None:
-            return
         with self._lock:
+            self._passed += count
+            if self._rate is None:
+                return
             begins = max(self._free_at, time.monotonic())
             self._free_at = begins + count / self._rate
         time.sleep(max(0.0, begins - time.monotonic()))
 
 
-UNTHROTTLED = Throttle(None)
+class _Unthrottled(Throttle):
+    """Shared by everybody, so it counts nothing, and a body stays what it is."""
+
+    def body(self, body: BinaryIO) -> BinaryIO:
+        return body
+
+
+UNTHROTTLED: Final = _Unthrottled(None)
 
 
 class _Throttled(io.RawIOBase):
-    def __init__(self, body: BinaryIO, throttle: Throttle, at_once: int) -> None:
+    def __init__(self, body: BinaryIO, throttle: Throttle, at_once: int | None) -> None:
+        """`at_once`: so many bytes in one read at most."""
         self._body = body
         self._throttle = throttle
         self._at_once = at_once
