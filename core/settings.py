@@ -124,9 +124,10 @@ def load() -> Settings:
         settings = Settings(home=_home(os.environ))
     except ValidationError as error:
         raise Misconfigured(_describe(error)) from None
-    if settings.default_store not in settings.store_options:
-        known = ", ".join(settings.store_options)
-        raise Misconfigured(f"default_store: no store is called {settings.default_store!r} (there is: {known})")
+    for key, name in (("default_store", settings.default_store), ("catalogue.store", settings.catalogue.store)):
+        if name is not None and name not in settings.store_options:
+            known = ", ".join(settings.store_options)
+            raise Misconfigured(f"{key}: no store is called {name!r} (there is: {known})")
     if settings.locks.kind in ("always", "never") and not os.environ.get("MILLRACE_FAILPOINTS"):
         raise Misconfigured(f"locks.kind: {settings.locks.kind!r} is a lock that lies, for tests only")
     return settings

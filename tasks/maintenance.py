@@ -6,6 +6,7 @@ import time
 
 from core.errors import BrokerUnavailable
 from pipeline import jobs, maintenance, repair
+from pipeline.catalogue import compaction, writing
 from pipeline.job_kinds import KINDS
 from tasks.base import MillraceTask, services
 from tasks.celery_app import EAGER, app
@@ -45,6 +46,11 @@ def repair_replicas() -> None:
     repair.repair(services())
 
 
+@app.task(name="maintenance.evict_copies", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+def evict_copies() -> None:
+    maintenance.evict_copies(services())
+
+
 @app.task(name="maintenance.sweep_stores", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def sweep_stores() -> None:
     maintenance.sweep_stores(services())
@@ -63,3 +69,13 @@ def give_up_reservations() -> None:
 @app.task(name="maintenance.forget_old", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def forget_old() -> None:
     maintenance.forget_old(services())
+
+
+@app.task(name="maintenance.write_catalogue", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+def write_catalogue() -> None:
+    writing.write(services())
+
+
+@app.task(name="maintenance.compact_catalogue", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+def compact_catalogue() -> None:
+    compaction.compact(services())

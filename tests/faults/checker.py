@@ -64,7 +64,9 @@ class World:
                     objects={
                         path.name: path
                         for path in store_root.rglob("*")
-                        if path.is_file() and "." in path.name and "tmp" not in path.relative_to(store_root).parts
+                        if path.is_file()
+                        and "." in path.name
+                        and not {"tmp", "catalog"} & {*path.relative_to(store_root).parts}
                     },
                     staged={
                         name: sorted(path.name for path in (staging / name).iterdir())

@@ -40,7 +40,14 @@ ELSEWHERE = {
             "migrate.after-copy",
             "job.after-step",
         ),
+        "pipeline/test_catalogue": (
+            "catalogue.before-put",
+            "catalogue.after-put",
+            "catalogue.after-forget",
+        ),
+        "pipeline/test_compaction": ("catalogue.after-merge", "catalogue.after-carry"),
         "pipeline/test_orphans": ("gc.after-discard", "adopt.after-delete"),
+        "pipeline/test_restoration": ("restore.after-look",),
         "pipeline/test_verification": ("verify.after-read", "verify.after-repair", "verify.before-mark"),
     }.items()
     for name in names

@@ -1,0 +1,40 @@
+"""Taking the catalogue along when its store is emptied.
+
+Each segment is put into the present home of the catalogue under a number of its own there: which number a line has says
+nothing, its version does. A crash between leaves it in both, which changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.errors import NotFound
+from core.failpoints import failpoint
+from pipeline.catalogue import segments
+from pipeline.catalogue.keys import Segment
+from pipeline.catalogue.writing import home
+from pipeline.derive import scratch_root
+from pipeline.services import Services
+from storage.interface import ObjectStore
+
+
+def carry(services: Services, source: ObjectStore, *, remove: bool) -> Iterator[Segment]:
+    """Out of a store that takes nothing new any more; yields what is carried. With `remove`, nothing of the catalogue
+    is left there."""
+    for one in segments.current(source):
+        with segments.draft(scratch_root(services)) as made:
+            try:
+                with source.open(one.key) as body:
+                    made.copy(body)
+            except NotFound:  # merged just now: that one comes in the next turn
+                continue
+            segments.append(home(services), made)
+        failpoint("catalogue.after-carry", one.key)
+        if remove:
+            source.delete([one.key])
+        yield one
+    if remove and (left := segments.listed(source)):
+        kept = segments.current(source)
+        source.delete([one.key for one in left if one not in kept])
+        if kept:
+            yield from carry(services, source, remove=True)

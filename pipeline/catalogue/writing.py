@@ -1,0 +1,113 @@
+"""Writing down what the outbox holds, as one more segment.
+
+Order: the segment is put, then its events are forgotten. A crash between writes the same things twice, which changes
+nothing. So do two writers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from core.errors import Corrupt, NotFound
+from core.failpoints import failpoint
+from pipeline.catalogue import segments
+from pipeline.catalogue.lines import Line
+from pipeline.catalogue.segments import Draft
+from pipeline.derive import scratch_root
+from pipeline.services import Services
+from storage.interface import ObjectStore
+
+log = logging.getLogger(__name__)
+
+PAGE = 1000
+"""Facts in memory."""
+EVENTS = 20_000
+"""In one segment at most."""
+SEGMENTS = 50
+"""In one turn at most, so that the worker is soon free for others."""
+
+
+def write(services: Services) -> int:
+    """Until no event waits; returns how many were written down."""
+    _begin(services)
+    written = 0
+    for _ in range(SEGMENTS):
+        count = _write_segment(services)
+        written += count
+        if count < EVENTS:
+            break
+    return written
+
+
+def home(services: Services) -> ObjectStore:
+    """Where segments go: the store that settings name, or who takes its place."""
+    name = services.settings.catalogue.store or services.settings.default_store
+    return services.store(services.placements.heir(name, services.metadata.stores.states()))
+
+
+def _begin(services: Services) -> None:
+    """A catalogue that is not there, or not any more, is begun with everything there is."""
+    if segments.listed(home(services)):
+        return
+    if not any(segments.listed(store) for store in services.stores.values()):
+        filled = services.metadata.outbox.refill()
+        if filled:
+            log.warning("the catalogue is begun", extra={"events": filled})
+
+
+def _write_segment(services: Services) -> int:
+    highest = _catch_up(services)
+    with segments.draft(scratch_root(services)) as made:
+        written: list[int] = []
+        for ids in _fill(services, made):
+            written += ids
+        if not written:
+            return 0
+        if made.lines:
+            made.end(max(highest, written[-1]))
+            _append(services, made)
+    services.metadata.outbox.forget(written)
+    failpoint("catalogue.after-forget")
+    return len(written)
+
+
+def _append(services: Services, made: Draft) -> None:
+    """Into its home, or, where that began to be emptied meanwhile, into the next one: this may have come too late to be
+    taken along."""
+    store = home(services)
+    segment = segments.append(store, made)
+    log.info("the catalogue goes on", extra={"store": store.name, "key": segment.key, "lines": made.lines})
+    if home(services) is not store:
+        _append(services, made)
+        store.delete([segment.key])
+
+
+def _catch_up(services: Services) -> int:
+    """The highest version of the catalogue, which what is written now must exceed."""
+    highest = _highest(home(services))
+    if highest > services.metadata.outbox.last():
+        log.warning("the catalogue is ahead of the database", extra={"highest": highest})
+        services.metadata.outbox.renumber(highest)
+    return highest
+
+
+def _highest(store: ObjectStore) -> int:
+    for segment in reversed(segments.current(store)):
+        try:
+            return segments.trailer(store, segment).highest
+        except (Corrupt, NotFound):  # damaged, or merged just now
+            log.exception("a segment of the catalogue has no end", extra={"store": store.name, "key": segment.key})
+    return 0
+
+
+def _fill(services: Services, made: Draft) -> Iterator[list[int]]:
+    after = 0
+    for _ in range(EVENTS // PAGE):
+        events = services.metadata.outbox.page(after, PAGE)
+        if not events:
+            return
+        for version, fact in services.metadata.outbox.facts(events):
+            made.write(Line(version, fact).text)
+        after = events[-1].id
+        yield [event.id for event in events]
