@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from app.reply import Reply
 from core.errors import InvalidRange, MillraceError, Unavailable
 from pipeline.ingests import IngestFailed
+from pipeline.restoration import Restoring
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -43,6 +44,7 @@ STATUSES: Mapping[str, int] = {
     "superseded": 503,
     "store-full": 507,
     "variant-pending": 202,
+    "restoring": 202,
 }
 """By code, so that a failure row can be answered like the error it came from. `Unavailable` is 503, others are 500."""
 
@@ -50,6 +52,7 @@ TITLES: Mapping[str, str] = {
     "rejected": "The request was refused",
     "stalled-body": "The body came too slowly",
     "variant-pending": "The variant is being made",
+    "restoring": "The bytes are being restored from an archive",
     "store-full": "There is no room in the store",
     "ask-staging-host": "Only the host that accepted the upload knows it so far",
     "internal": "Something went wrong here",
@@ -104,7 +107,11 @@ def register(app: Flask) -> None:
 
 def _ours(environ: WSGIEnvironment, error: MillraceError) -> Reply:
     headers = {}
+    members: dict[str, object] = {}
     status = STATUSES.get(error.code)
+    if isinstance(error, Restoring):
+        headers["Location"] = f"/jobs/{error.job.id}"
+        members = {"job": str(error.job.id), "expectedSeconds": error.retry_after}
     if isinstance(error, InvalidRange) and error.size is not None:
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, Unavailable):
@@ -113,7 +120,7 @@ def _ours(environ: WSGIEnvironment, error: MillraceError) -> Reply:
     elif status is None:
         log.error("an internal error reached a client", exc_info=error)
         return problem(environ, error.code, HIDDEN, status=500)
-    return problem(environ, error.code, error.detail, status=status, headers=headers)
+    return problem(environ, error.code, error.detail, status=status, headers=headers, members=members)
 
 
 def _http(environ: WSGIEnvironment, error: HTTPException) -> Reply:

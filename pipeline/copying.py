@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from core.errors import Corrupt, MillraceError, NotFound, Superseded
+from core.errors import Archived, Corrupt, MillraceError, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from pipeline import sources
@@ -25,7 +25,7 @@ def copy(services: Services, wanted: Replica, *, throttle: Throttle = UNTHROTTLE
         Superseded: somebody else did it, or the blob is gone.
         StoreUnavailable: no healthy replica can be read, or the store of this one does not take it.
     """
-    if sources.is_whole(services, wanted, throttle=throttle):
+    if _is_back(services, wanted, throttle):
         services.metadata.repairs.done(wanted)
         return wanted
     fresh = services.metadata.repairs.begin(wanted)
@@ -39,6 +39,13 @@ def copy(services: Services, wanted: Replica, *, throttle: Throttle = UNTHROTTLE
     return fresh
 
 
+def _is_back(services: Services, wanted: Replica, throttle: Throttle) -> bool:
+    try:
+        return sources.is_whole(services, wanted, throttle=throttle)
+    except Archived:
+        return False  # nothing is known of what lies there; where there is a healthy one, another can be made
+
+
 def _copied_by_the_service(services: Services, fresh: Replica, throttle: Throttle) -> bool:
     """Within one provider: the bytes need not come here to get there. They are read back, as a service copies what is
     wrong as well as what is right. After any error the key is left alone, since a `put` may take what lies there for
@@ -49,7 +56,7 @@ def _copied_by_the_service(services: Services, fresh: Replica, throttle: Throttl
             continue
         try:
             copied = target.copy_from(services.store(source.store), source.key, fresh.key)
-        except NotFound:
+        except (NotFound, Archived):
             continue  # streaming says so
         if copied is None:
             continue

@@ -16,13 +16,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from core.errors import MillraceError, StoreUnavailable, Superseded, Unavailable
+from core.errors import Archived, MillraceError, StoreUnavailable, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import BlobFacts, FailureReason, LeasedVariant, Replica, Reservation
 from imaging.recipe import Recipe
 from imaging.render import Rendered, render
 from metadata.variants import Stored
-from pipeline import alone, sources
+from pipeline import alone, restoration, sources
 from pipeline.backoff import backoff
 from pipeline.place import place
 from pipeline.placement import Plan
@@ -88,6 +88,8 @@ def _settle(
         _render_and_finish(services, leased, local)
     except Superseded:
         log.warning("a lease was lost while rendering", extra={"source": leased[0].source.hex()})
+    except Archived as error:
+        _restore_first(services, leased, error)
     except Unavailable as error:
         reason = FailureReason(error.code, error.detail)
         _give_back(services, leased, delay=_delay(services, leased), reason=reason)
@@ -215,6 +217,14 @@ def _give_back(
 ) -> None:
     with suppress(Unavailable):
         services.metadata.variants.give_back(leased, delay=delay, reason=reason)
+
+
+def _restore_first(services: Services, leased: Sequence[LeasedVariant], error: Archived) -> None:
+    """Due again whenever the job that restores the source looks whether it came."""
+    with suppress(Unavailable):
+        restoration.begin(services, leased[0].source, error)
+    delay = restoration.interval(error.retry_after)
+    _give_back(services, leased, delay=delay, reason=FailureReason(error.code, error.detail))
 
 
 def _delay(services: Services, leased: Sequence[LeasedVariant]) -> timedelta:

@@ -7,11 +7,11 @@ answer costs its replicas nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import BinaryIO, Literal
 
-from core.errors import Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
+from core.errors import Archived, Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
 from core.model import Replica
 from pipeline.services import Services
 from storage.interface import ObjectStore, Span
@@ -28,6 +28,7 @@ def stream(services: Services, sha256: bytes, span: Span | None = None) -> Itera
     """The bytes, or a span of them, as they come from the store.
 
     Raises:
+        Archived: no other store has them now, and they must be restored first (`pipeline/restoration.py`).
         StoreUnavailable: no store that should hold them has them and answers.
     """
     with _first(services, sha256, lambda store, replica: store.open(replica.key, span)) as body:
@@ -39,7 +40,7 @@ def local_file(services: Services, sha256: bytes) -> Iterator[BinaryIO]:
     """The bytes as a real file of this host, verified where they were downloaded.
 
     Raises:
-        StoreUnavailable: as `stream`.
+        Archived, StoreUnavailable: as `stream`.
     """
 
     def copy(store: ObjectStore, replica: Replica) -> AbstractContextManager[BinaryIO]:
@@ -68,9 +69,16 @@ def _first(services: Services, sha256: bytes, opening: Opening) -> Iterator[Bina
             except Unavailable as error:
                 tried[replica] = error
         else:
-            problems = [error.detail for error in tried.values()] or ["no healthy replica is recorded"]
-            raise StoreUnavailable(f"the bytes cannot be read now: {problems[-1]}")
+            raise _unreadable(list(tried.values()))
         yield body
+
+
+def _unreadable(problems: Sequence[MillraceError]) -> Unavailable:
+    for problem in problems:
+        if isinstance(problem, Archived):
+            return problem
+    last = problems[-1].detail if problems else "no healthy replica is recorded"
+    return StoreUnavailable(f"the bytes cannot be read now: {last}")
 
 
 def is_whole(services: Services, replica: Replica, *, throttle: Throttle = UNTHROTTLED) -> bool:

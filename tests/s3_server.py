@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+import httpx
 
 import core.parent_death
 
@@ -36,7 +38,8 @@ class S3Server:
 
     def requests(self, method: str, key: str) -> int:
         """How many of them there were for keys that begin so."""
-        return sum(f'"{method} /{key}' in line for line in self.log.read_text().splitlines())
+        log = re.sub(r"\x1b\[\d+m", "", self.log.read_text())  # answers other than 200 are coloured
+        return sum(f'"{method} /{key}' in line for line in log.splitlines())
 
     def client(self):  # type: ignore[no-untyped-def]  # its type is generated at run time
         return boto3.client(
@@ -61,6 +64,16 @@ def s3_server(log: Path) -> Iterator[S3Server]:
             server.kill()
             server.wait()
     raise AssertionError(f"moto's server does not start:\n{log.read_text()}")
+
+
+@contextmanager
+def slow_restorations(endpoint: str, seconds: float) -> Iterator[None]:
+    """From the archive they take so many seconds; before, an object has to have been there as long."""
+    manager, model = f"{endpoint}/moto-api/state-manager", "s3::keyrestore"
+    transition = {"progression": "time", "seconds": seconds}
+    httpx.post(f"{manager}/set-transition", json={"model_name": model, "transition": transition})
+    yield
+    httpx.post(f"{manager}/unset-transition", json={"model_name": model})
 
 
 def _start(port: int, log: Path) -> subprocess.Popen[bytes]:

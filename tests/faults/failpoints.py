@@ -48,6 +48,7 @@ ELSEWHERE = {
         "pipeline/test_compaction": ("catalogue.after-merge", "catalogue.after-carry"),
         "pipeline/test_orphans": ("gc.after-discard", "adopt.after-delete"),
         "pipeline/test_restoration": ("restore.after-look",),
+        "pipeline/test_restoration": ("restore.after-look",),
         "pipeline/test_verification": ("verify.after-read", "verify.after-repair", "verify.before-mark"),
     }.items()
     for name in names

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import ValidationError
 
@@ -14,6 +13,7 @@ from core.errors import AlreadyExists, Archived, Forbidden, NotFound, StoreUnava
 from storage.s3.options import S3Options
 from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, fill, keys, read, sha256
+from tests.s3_server import slow_restorations
 from tests.storage.s3_script import DATE, Answer, Asked, Script, script, stored
 from tests.storage.test_s3 import bucket, options
 
@@ -35,12 +35,9 @@ def cold(s3_endpoint: str, bucket: str) -> Iterator[S3Store]:
 
 @pytest.fixture
 def slowly(s3_endpoint: str) -> Iterator[float]:
-    """Restorations take so many seconds, and begin when the object has been there as long."""
-    seconds, server = 0.4, f"{s3_endpoint}/moto-api/state-manager"
-    transition = {"progression": "time", "seconds": seconds}
-    httpx.post(f"{server}/set-transition", json={"model_name": "s3::keyrestore", "transition": transition})
-    yield seconds
-    httpx.post(f"{server}/unset-transition", json={"model_name": "s3::keyrestore"})
+    seconds = 0.4
+    with slow_restorations(s3_endpoint, seconds):
+        yield seconds
 
 
 def test_an_archived_object_is_there_and_not_readable_until_it_is_restored(cold: S3Store, slowly: float) -> None:
