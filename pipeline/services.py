@@ -18,6 +18,7 @@ from core.errors import Misconfigured, StoreUnavailable, Unavailable
 from core.model import StoreState
 from core.settings import Settings
 from metadata.catalogue import Metadata
+from pipeline.demotion import Demotions
 from pipeline.lookups import Lookups
 from pipeline.placement import Placements
 from pipeline.wants import Profiles
@@ -73,6 +74,7 @@ class Services:
     metadata: Metadata
     stores: Mapping[str, ObjectStore]
     placements: Placements
+    demotions: Demotions
     profiles: Profiles
     hints: Hints
     locks: Locks
@@ -135,18 +137,20 @@ def build(
     is the one that writes to stores with one owner.
 
     Raises:
-        Misconfigured: a store, a profile or a path rule cannot work as written.
+        Misconfigured: a store, a profile or a rule cannot work as written.
     """
     if settings.database_url is None:
         raise Misconfigured(
             "database_url is not set: set MILLRACE_DATABASE_URL, or use the MILLRACE_HOME of a running stack"
         )
     metadata = Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds)
+    placements = Placements.parse(settings, options_of(settings), StoreStates(metadata))
     return Services(
         settings=settings,
         metadata=metadata,
         stores=open_stores(settings, owner=owns_stores),
-        placements=Placements.parse(settings, options_of(settings), StoreStates(metadata)),
+        placements=placements,
+        demotions=Demotions.parse(settings, placements),
         profiles=Profiles.parse(settings),
         hints=hints or NoHints(),
         locks=open_locks(settings),

@@ -1,0 +1,195 @@
+"""Moving bytes to colder stores as the `[[demotion]]` rules say, while everything runs.
+
+Goes through every store that rules move from, in the order of hashes. Each home that is to move gets a verified replica
+in the colder store, which stands for the first from then on; then the first goes, in one transaction that asks once
+more whether it may. What cannot move now stays where it is, and the next run finds it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from core.errors import BadRequest, MillraceError, NotFound, StoreFull, Superseded, Unavailable
+from core.failpoints import failpoint
+from core.model import Job, Replica
+from metadata.collection import Reference
+from metadata.demotion import Choice, Filter, Home, Move
+from pipeline.copying import check, copy
+from pipeline.job_arguments import Arguments, Rate
+from pipeline.jobs import Step
+from pipeline.maintenance import delete_garbage
+from pipeline.services import Services
+from storage.throttle import Throttle
+
+KIND: Final = "demotion"
+STRETCH = 1000
+"""Replicas of a store that are looked at together."""
+STEP_SECONDS = 0.5
+LEASE = timedelta(minutes=10)
+"""So long the repair of replicas leaves those alone that are copied here, at a rate of its own."""
+RETRY = timedelta(seconds=30)
+
+
+class Policy(Arguments):
+    """The arguments of a run. What moves is in the settings."""
+
+    max_mb_s: Rate | None = None
+
+    def fitted(self, services: Services) -> Policy:
+        if not services.demotions.rules:
+            raise BadRequest("the settings have no [[demotion]] rules")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    total: int = 0
+    """What fits a rule as far as that is seen without looking at its assets."""
+    total_bytes: int = 0
+    done: int = 0
+    done_bytes: int = 0
+    moved: int = 0
+    moved_bytes: int = 0
+    postponed: int = 0
+    """Somebody else was at them, or they were read or uploaded meanwhile."""
+    failed: int = 0
+    """No good replica could be read, or the target did not take it."""
+    failure: str = ""
+    """Why the last of them did."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def start(services: Services) -> Job | None:
+    """A new run if the last one ended long enough ago. None: there is nothing to do yet."""
+    work = services.settings.work
+    if not services.demotions.rules or not services.metadata.jobs.rested(KIND, work.policy_seconds):
+        return None
+    arguments = Policy.check(services, {"max_mb_s": work.policy_max_mb_s})
+    return services.metadata.jobs.create(KIND, arguments)
+
+
+def run(services: Services, job: Job) -> Iterator[Step]:
+    policy = Policy.of(services, job.arguments)
+    sources = services.demotions.sources()
+    work = _Work(services, policy, job.started_at or datetime.now(UTC))
+    work.progress = Progress(**job.progress) if job.progress else work.planned(sources)
+    store, after = job.cursor.get("store"), bytes.fromhex(job.cursor.get("after", ""))
+    if store not in sources:  # the beginning, or other settings than before
+        store, after = sources[0], b""
+    for name in sources[sources.index(store) :]:
+        yield from work.through(name, after)
+        after = b""
+
+
+def choice(services: Services, at: datetime) -> Choice:
+    def choose(home: Home, references: Iterator[Reference]) -> Move | None:
+        return services.demotions.choose(home, references, at)
+
+    return choose
+
+
+def filters(services: Services, name: str, at: datetime) -> Sequence[Filter]:
+    return [rule.filter(at) for rule in services.demotions.of(name)]
+
+
+class _Work:
+    def __init__(self, services: Services, policy: Policy, at: datetime) -> None:
+        self.progress = Progress()
+        self._services = services
+        self._demotion = services.metadata.demotion
+        self._at = at
+        self._choice = choice(services, at)
+        self._throttle = Throttle(None if policy.max_mb_s is None else policy.max_mb_s * 1e6)
+
+    def planned(self, sources: Sequence[str]) -> Progress:
+        wanted = {name: filters(self._services, name, self._at) for name in sources}
+        counts = [self._demotion.count(name, fitting) for name, fitting in wanted.items() if fitting]
+        return Progress(total=sum(count for count, _ in counts), total_bytes=sum(size for _, size in counts))
+
+    def through(self, name: str, after: bytes) -> Iterator[Step]:
+        """Once through a store."""
+        told = time.monotonic()
+        while fitting := filters(self._services, name, self._at):
+            last = self._demotion.stretch(name, after, STRETCH)
+            if last is None:
+                break
+            for home in self._demotion.homes(name, after, last, fitting):
+                self._take(home)
+                if time.monotonic() - told > STEP_SECONDS:
+                    yield self._step(name, home.replica.blob.sha256)
+                    told = time.monotonic()
+            self._demotion.leave_to_gc(name, after, last)
+            after = last
+            yield self._step(name, after)
+        while delete_garbage(self._services, name):
+            yield self._step(name, after)
+
+    def _step(self, name: str, after: bytes) -> Step:
+        return Step({"store": name, "after": after.hex()}, self.progress.to_json())
+
+    def _take(self, home: Home) -> None:
+        move = self._demotion.choose(home, self._choice)
+        if move is not None:
+            try:
+                self._move(home, move)
+            except Superseded:  # somebody else is putting it there
+                self._count(postponed=1)
+        size, known = home.replica.blob.size, self.progress
+        self._count(done=min(1, known.total - known.done), done_bytes=min(size, known.total_bytes - known.done_bytes))
+
+    def _move(self, home: Home, move: Move) -> None:
+        """
+        Raises:
+            Superseded: the target is in other hands.
+            Unavailable: one of the stores does not answer.
+        """
+        try:
+            there, healthy = self._demotion.begin(home, move, LEASE)
+        except NotFound:
+            return  # gc was faster
+        failpoint("demote.after-begin", home.replica.key)
+        try:
+            there = self._filled(there, healthy)
+        except Superseded:
+            raise
+        except MillraceError as error:
+            self._failed(home.replica, there, error)
+            return
+        failpoint("demote.after-copy", home.replica.key)
+        if self._demotion.finish(home, there, move, self._choice):
+            failpoint("demote.after-commit", home.replica.key)
+            self._services.lookups.forget_replicas(home.replica.blob.sha256)
+            self._count(moved=1, moved_bytes=home.replica.blob.size)
+        else:
+            self._count(postponed=1)
+
+    def _filled(self, there: Replica, healthy: bool) -> Replica:
+        """Believed are bytes that were verified since this run began."""
+        if healthy and (there.verified_at is None or there.verified_at < self._at):
+            healthy = check(self._services, there, throttle=self._throttle)
+        return there if healthy else copy(self._services, there, throttle=self._throttle)
+
+    def _failed(self, home: Replica, there: Replica, error: MillraceError) -> None:
+        """Bytes that are lost must not stop the others; a store that is away or full must: it would fail them all."""
+        self._services.metadata.repairs.failed(there, error.detail, RETRY)
+        if isinstance(error, StoreFull):
+            raise error
+        if isinstance(error, Unavailable):
+            for one in (home, there):
+                try:
+                    self._services.store(one.store).head(one.key)
+                except NotFound:
+                    continue
+        self._count(failed=1)
+        self.progress = replace(self.progress, failure=error.detail)
+
+    def _count(self, **more: int) -> None:
+        self.progress = replace(
+            self.progress, **{name: getattr(self.progress, name) + max(0, count) for name, count in more.items()}
+        )
