@@ -21,6 +21,7 @@ from core.failpoints import failpoint
 from core.model import Job
 from metadata.inventory import Named
 from pipeline import maintenance
+from pipeline.catalogue.keys import is_segment
 from pipeline.job_arguments import Arguments, chosen
 from pipeline.jobs import Step
 from pipeline.ownership import MARKER, require_ours
@@ -56,6 +57,8 @@ class Progress:
     """Objects of generations that were not given out yet: the database comes from a backup. They stay."""
     foreign: int = 0
     """Objects whose keys are not ours. They stay."""
+    catalogue: int = 0
+    """Segments of the catalogue. They stay."""
     removed: int = 0
     """Objects that are gone now: the orphans, and what the rows had let go."""
 
@@ -126,7 +129,8 @@ class _Sweep:
         unnamed = self.services.metadata.inventory.unnamed(name, given_out)
         latest = datetime.now(UTC) - timedelta(seconds=self.wanted.grace_seconds)
         orphans = [key for key in unnamed if ours[key].modified_at <= latest]
-        foreign = sum(named(one.key) is None and one.key != MARKER for one in objects)
+        segments = sum(is_segment(one.key) for one in objects)
+        foreign = sum(named(one.key) is None and one.key != MARKER for one in objects) - segments
         self.progress = replace(
             self.progress,
             done=self.progress.done + len(objects),
@@ -135,6 +139,7 @@ class _Sweep:
             young=self.progress.young + len(unnamed) - len(orphans),
             ahead=self.progress.ahead + len(ours) - len(given_out),
             foreign=self.progress.foreign + foreign,
+            catalogue=self.progress.catalogue + segments,
         )
         return orphans
 
