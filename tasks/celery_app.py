@@ -81,6 +81,8 @@ def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
         "maintenance.give_up_reservations": every * 4,
         "maintenance.forget_old": every * 40,
         "maintenance.sweep_stores": every * 240,
+        "maintenance.write_catalogue": configured.catalogue.seconds,
+        "maintenance.compact_catalogue": configured.catalogue.seconds * 8,
     }
     return {
         name: {"task": name, "schedule": period, "options": {"queue": MAINTENANCE, "expires": period}}
