@@ -16,6 +16,7 @@ _COMMANDS = {
     "failures": ("cli.failures", "Show what failed; have it tried again or let go."),
     "ingest": ("cli.ingest", "Send folders of pictures, and wait until they are ready."),
     "migrate": ("cli.migrate", "Bring the database to this version's schema."),
+    "postgres": ("cli.postgres", "Run psql, pg_dump, pg_restore, … with this installation's PostgreSQL."),
     "staging": ("cli.staging", "Look after this host's staging directory."),
     "storage": ("cli.storage", "Look after the object stores; measure them."),
     "sweep": ("cli.sweep", "Run this host's sweep."),
