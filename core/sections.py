@@ -77,6 +77,8 @@ class Work(Section):
     gc_grace_seconds: float = Field(3600, ge=0)
     pending_grace_seconds: float = Field(86_400, ge=0)
     """A reserved replica that nobody confirmed is given up after this long."""
+    last_read_seconds: float = Field(600, ge=0)
+    """When a blob was read last is written down at most once in this time, where anything depends on it."""
     policy_seconds: float = Field(3600, gt=0)
     """From the end of one run of the `[[demotion]]` rules to the next."""
     policy_max_mb_s: float | None = Field(None, gt=0, allow_inf_nan=False)

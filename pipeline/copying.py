@@ -30,7 +30,8 @@ def copy(services: Services, wanted: Replica, *, throttle: Throttle = UNTHROTTLE
         return wanted
     fresh = services.metadata.repairs.begin(wanted)
     failpoint("copy.after-begin", wanted.key)
-    if not _copied_by_the_service(services, fresh, throttle):
+    ways = (_copied_by_the_service, _copied_from_this_host)
+    if not any(way(services, fresh, throttle) for way in ways):
         _stream(services, fresh, throttle)
     failpoint("copy.after-put", wanted.key)
     services.metadata.repairs.done(fresh)
@@ -68,10 +69,26 @@ def _copied_by_the_service(services: Services, fresh: Replica, throttle: Throttl
     return False
 
 
+def _copied_from_this_host(services: Services, fresh: Replica, throttle: Throttle) -> bool:
+    """From what this host's workers render from: no host downloads an object twice."""
+    blob = fresh.blob
+    file = services.copies.at_hand(blob.sha256, blob.size)
+    if file is None:
+        return False
+    with file:
+        try:
+            store, flow = services.store(fresh.store), throttle.body(file)
+            store.put(fresh.key, flow, size=blob.size, sha256=blob.sha256, media_type=blob.media_type)
+        except Corrupt:
+            services.copies.remove(blob.sha256)  # the disk's fault, and none of any replica
+            return False
+    return True
+
+
 def _stream(services: Services, fresh: Replica, throttle: Throttle) -> None:
     blob = fresh.blob
     try:
-        with sources.stream(services, blob.sha256) as body:
+        with sources.stream(services, blob.sha256, noted=False) as body:
             flow = throttle.body(body)
             store = services.store(fresh.store)
             store.put(fresh.key, flow, size=blob.size, sha256=blob.sha256, media_type=blob.media_type)

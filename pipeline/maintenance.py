@@ -76,6 +76,19 @@ def delete_garbage(services: Services, name: str) -> int:
     return len(items)
 
 
+def evict_copies(services: Services) -> int:
+    """Copies for faster reading that are too many: the bound became lower, their store takes none any more, or it is
+    being emptied."""
+    said = services.placements.states()
+    evicted = 0
+    for name, options in services.placements.stores.items():
+        state = said[name].state if name in said else options.state
+        if state != "read-only":
+            up_to = options.promote_up_to if state == "active" else None
+            evicted += services.metadata.tiers.evict(name, int(up_to or 0))
+    return evicted
+
+
 def sweep_stores(services: Services) -> int:
     """What writers left in the stores that died in the middle of a put."""
     swept = 0

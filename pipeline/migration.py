@@ -213,6 +213,9 @@ class _Work:
         """
         services, move = self._services, self._move
         self._passed, self._size = self._throttle.passed, one.blob.size
+        if one.promoted and services.metadata.tiers.drop(one):  # a copy for faster reading is not worth moving
+            services.lookups.forget_replicas(one.blob.sha256)
+            return replace(progress, removed=progress.removed + 1)
         try:
             there, healthy = services.metadata.repairs.ensure(one.blob.sha256, move.target, LEASE)
         except NotFound:

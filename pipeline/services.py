@@ -17,8 +17,11 @@ from coordination.turns import Turns
 from core.errors import Misconfigured, StoreUnavailable, Unavailable
 from core.model import StoreState
 from core.settings import Settings
+from core.silence import Silence
 from metadata.catalogue import Metadata
+from pipeline.accesses import Accesses, open_accesses
 from pipeline.demotion import Demotions
+from pipeline.failover import silence_of
 from pipeline.lookups import Lookups
 from pipeline.placement import Placements
 from pipeline.wants import Profiles
@@ -55,6 +58,8 @@ class Hints(Protocol):
 
     def derive(self, source: bytes, *, interactive: bool) -> None: ...
 
+    def repair(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -64,6 +69,8 @@ class NoHints:
     def ingest(self, upload_id: UUID) -> None: ...
 
     def derive(self, source: bytes, *, interactive: bool) -> None: ...
+
+    def repair(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -79,6 +86,7 @@ class Services:
     hints: Hints
     locks: Locks
     cache: Cache
+    accesses: Accesses
 
     @cached_property
     def turns(self) -> Turns:
@@ -102,6 +110,11 @@ class Services:
     def copies(self) -> LocalCopies:
         return LocalCopies(self.settings.cache_path / "originals", int(self.settings.variants.cache_bytes))
 
+    @cached_property
+    def silences(self) -> Mapping[str, Silence]:
+        """Of each store, as this process hears it."""
+        return {name: silence_of(store) for name, store in self.stores.items()}
+
     @property
     def default_store(self) -> ObjectStore:
         return self.stores[self.settings.default_store]
@@ -117,6 +130,7 @@ class Services:
             raise StoreUnavailable(f"the settings name no store {name!r}, which holds this object") from None
 
     def close(self) -> None:
+        self.accesses.close()
         self.hints.close()
         self.locks.close()
         self.cache.close()
@@ -144,7 +158,8 @@ def build(
             "database_url is not set: set MILLRACE_DATABASE_URL, or use the MILLRACE_HOME of a running stack"
         )
     metadata = Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds)
-    placements = Placements.parse(settings, options_of(settings), StoreStates(metadata))
+    stores, cache, hints = options_of(settings), open_cache(settings), hints or NoHints()
+    placements = Placements.parse(settings, stores, StoreStates(metadata))
     return Services(
         settings=settings,
         metadata=metadata,
@@ -152,7 +167,8 @@ def build(
         placements=placements,
         demotions=Demotions.parse(settings, placements),
         profiles=Profiles.parse(settings),
-        hints=hints or NoHints(),
+        hints=hints,
         locks=open_locks(settings),
-        cache=open_cache(settings),
+        cache=cache,
+        accesses=open_accesses(settings, stores, Lookups(metadata, cache, settings.cache), hints.repair),
     )

@@ -24,14 +24,15 @@ Opening = Callable[[ObjectStore, Replica], AbstractContextManager[BinaryIO]]
 
 
 @contextmanager
-def stream(services: Services, sha256: bytes, span: Span | None = None) -> Iterator[BinaryIO]:
-    """The bytes, or a span of them, as they come from the store.
+def stream(services: Services, sha256: bytes, span: Span | None = None, *, noted: bool = True) -> Iterator[BinaryIO]:
+    """The bytes, or a span of them, as they come from the store. What reads for itself, as copying does, is not noted
+    as somebody who reads them.
 
     Raises:
         Archived: no other store has them now, and they must be restored first (`pipeline/restoration.py`).
         StoreUnavailable: no store that should hold them has them and answers.
     """
-    with _first(services, sha256, lambda store, replica: store.open(replica.key, span)) as body:
+    with _first(services, sha256, lambda store, replica: store.open(replica.key, span), noted=noted) as body:
         yield body
 
 
@@ -51,7 +52,7 @@ def local_file(services: Services, sha256: bytes) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _first(services: Services, sha256: bytes, opening: Opening) -> Iterator[BinaryIO]:
+def _first(services: Services, sha256: bytes, opening: Opening, *, noted: bool = True) -> Iterator[BinaryIO]:
     tried: dict[Replica, MillraceError] = {}
     with ExitStack() as stack:
         for replica in _candidates(services, sha256):
@@ -59,6 +60,8 @@ def _first(services: Services, sha256: bytes, opening: Opening) -> Iterator[Bina
                 continue
             try:
                 body = stack.enter_context(opening(services.store(replica.store), replica))
+                if noted:
+                    services.accesses.note(replica)
                 break
             except NotFound as error:
                 mark(services, replica, "missing", error.detail)

@@ -54,6 +54,17 @@ class LocalCopies:
         with open(descriptor, "rb") as file:
             yield file
 
+    def at_hand(self, sha256: bytes, size: int) -> BinaryIO | None:
+        """A copy that is here already, for the caller to close. It was right when it came; this host's disk may have
+        changed it since."""
+        descriptor = self._find(sha256, size)
+        return None if descriptor is None else open(descriptor, "rb")
+
+    def remove(self, sha256: bytes) -> None:
+        """A copy turned out to be wrong."""
+        with translated("local copies"):
+            self._path(sha256).unlink(missing_ok=True)
+
     def _find(self, sha256: bytes, size: int) -> int | None:
         """Open a copy and mark it as just used. One of another size is torn and does not count."""
         try:

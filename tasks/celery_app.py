@@ -79,6 +79,7 @@ def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
         "maintenance.repair_replicas": every,
         "maintenance.run_jobs": min(every, 5),
         "maintenance.give_up_reservations": every * 4,
+        "maintenance.evict_copies": every * 4,
         "maintenance.forget_old": every * 40,
         "maintenance.sweep_stores": every * 240,
         "maintenance.write_catalogue": configured.catalogue.seconds,

@@ -15,7 +15,7 @@ from kombu.exceptions import KombuError
 from coordination.broker import Broker
 from core.errors import BrokerUnavailable
 from core.settings import Settings
-from tasks.celery_app import EAGER, INTERACTIVE, ingest_queue
+from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +28,12 @@ AWAY_SECONDS = 1.0
 """After a hint that could not be sent."""
 
 Hint = tuple[str, str, str]
-"""Task, argument, queue."""
+"""Task, its argument if it takes one, queue."""
 
 
 class CeleryHints:
-    """For web processes and workers: `ingest` and `derive` return at once. A hint that cannot be sent is forgotten: the
-    sweep and beat find the work without it. Without `host_id` this process accepts no uploads; `processes` is how many
+    """For web processes and workers: every call returns at once. A hint that cannot be sent is forgotten: the sweep and
+    beat find the work without it. Without `host_id` this process accepts no uploads; `processes` is how many
     ingest processes the host has to wake."""
 
     def __init__(self, app: Celery, host_id: UUID | None = None, *, processes: int = 1) -> None:
@@ -51,6 +51,9 @@ class CeleryHints:
 
     def derive(self, source: bytes, *, interactive: bool) -> None:
         self._offer("derive", source.hex(), INTERACTIVE if interactive else EAGER)
+
+    def repair(self) -> None:
+        self._offer("maintenance.repair_replicas", "", MAINTENANCE)
 
     def close(self) -> None:
         self._closed.set()
@@ -134,6 +137,6 @@ def publish(app: Celery, task: str, argument: str, queue_name: str) -> None:
         BrokerUnavailable: Redis is away, hangs, is full, or refuses.
     """
     try:
-        app.send_task(task, args=[argument], queue=queue_name, argsrepr="", ignore_result=True)
+        app.send_task(task, args=[argument] if argument else [], queue=queue_name, argsrepr="", ignore_result=True)
     except (KombuError, OSError) as error:
         raise BrokerUnavailable(f"Redis does not take a message: {type(error).__name__}") from None

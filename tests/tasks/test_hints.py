@@ -51,3 +51,18 @@ def test_a_hint_that_cannot_be_sent_is_nobodys_problem() -> None:
     hints.derive(bytes(32), interactive=True)
     assert time.monotonic() - began < 5
     hints.close()
+
+
+def test_copies_that_are_wanted_wake_up_whoever_makes_them_once(app: Celery, redis_url: str) -> None:
+    hints = CeleryHints(app)
+    for _ in range(20):
+        hints.repair()
+    client = redis.Redis.from_url(redis_url)
+    deadline = time.monotonic() + 10
+    while not (sent := client.lrange("maintenance", 0, -1)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    client.close()
+    hints.close()
+    [message] = [json.loads(one) for one in sent]
+    assert message["headers"]["task"] == "maintenance.repair_replicas"
+    assert json.loads(base64.b64decode(message["body"]))[0] == []

@@ -1,0 +1,143 @@
+"""What was read lately, and from where: for copies in a hot store, and for rules that ask what nobody reads any more.
+
+Requests and renderings only take a note, in the memory of their process. A thread writes the notes down every few
+seconds, over a connection of its own, so that nobody who reads waits for it and nobody's breaker learns from it. With
+PostgreSQL away, and when a process ends, notes are lost: a copy is made at a later read then, and a blob looks unread
+for longer than it is, by minutes where it is read often.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Protocol
+
+from core.errors import MillraceError
+from core.model import BlobFacts, Replica
+from core.settings import Settings
+from metadata.catalogue import Metadata
+from pipeline.hot_stores import is_colder, takers
+from pipeline.lookups import Lookups
+from storage.options import StoreOptions
+
+log = logging.getLogger(__name__)
+
+CAPACITY = 2000
+"""Blobs; what else is read until the next writing is left out."""
+WRITE_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
+DATABASE_SECONDS = 10.0
+
+
+class Accesses(Protocol):
+    def note(self, served: Replica) -> None:
+        """Somebody reads this replica. Asks nobody, and never raises."""
+
+    def close(self) -> None: ...
+
+
+class NoAccesses:
+    """Where no settings need to know what was read."""
+
+    def note(self, served: Replica) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_accesses(
+    settings: Settings, stores: Mapping[str, StoreOptions], lookups: Lookups, hasten: Callable[[], None]
+) -> Accesses:
+    """Connects to nothing yet. `hasten` wakes up whoever makes copies."""
+    if not takers(stores) and not any(rule.unread_days > 0 for rule in settings.demotion):
+        return NoAccesses()
+    metadata = Metadata.open(settings, pool_size=1, deadline_seconds=DATABASE_SECONDS)
+    return WrittenAccesses(metadata, lookups, stores, timedelta(seconds=settings.work.last_read_seconds), hasten)
+
+
+class WrittenAccesses:
+    """Safe for threads, and for fork."""
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        lookups: Lookups,
+        stores: Mapping[str, StoreOptions],
+        every: timedelta,
+        hasten: Callable[[], None],
+    ) -> None:
+        """Of the reads of one blob, one in `every` is written down."""
+        self._metadata = metadata
+        self._lookups = lookups
+        self._stores = stores
+        self._takers = takers(stores)
+        self._every = every
+        self._hasten = hasten
+        self._read: dict[bytes, BlobFacts | None] = {}
+        self._lock = threading.Lock()
+        self._start = threading.Lock()
+        self._pid = 0
+        self._closed = threading.Event()
+        self._writer: threading.Thread | None = None
+
+    def note(self, served: Replica) -> None:
+        self._ensure_writer()
+        sha256 = served.blob.sha256
+        wished = served.blob if self._takers and is_colder(self._stores, served.store) else None
+        with self._lock:
+            if sha256 in self._read or len(self._read) < CAPACITY:
+                self._read[sha256] = wished or self._read.get(sha256)
+
+    def write(self) -> None:
+        """Write down what was noted.
+
+        Raises:
+            DatabaseUnavailable: the notes are lost.
+        """
+        with self._lock:
+            read, self._read = self._read, {}
+        if read:
+            self._metadata.tiers.read(list(read), self._every)
+            self._wish([blob for blob in read.values() if blob is not None])
+
+    def _wish(self, blobs: list[BlobFacts]) -> None:
+        wanted = False
+        for taker in self._takers:
+            fitting = [blob.sha256 for blob in blobs if blob.size <= taker.max_bytes]
+            blobs = [blob for blob in blobs if blob.size > taker.max_bytes]
+            if not fitting:
+                continue
+            promotion = self._metadata.tiers.promote(fitting, taker.name, up_to=taker.up_to, max_bytes=taker.max_bytes)
+            for sha256 in promotion.there:  # it was read elsewhere, so what this process knows is out of date
+                self._lookups.forget_replicas(sha256)
+            wanted = wanted or bool(promotion.wanted)
+        if wanted:
+            self._hasten()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._writer is not None and self._pid == os.getpid():
+            self._writer.join(CLOSE_SECONDS)
+        self._metadata.close()
+
+    def _ensure_writer(self) -> None:
+        """The thread belongs to the process that uses it: a fork leaves it behind."""
+        if self._pid == os.getpid():
+            return
+        with self._start:
+            if self._pid != os.getpid():
+                self._read, self._lock = {}, threading.Lock()
+                self._writer = threading.Thread(target=self._write_all, name="accesses", daemon=True)
+                self._writer.start()
+                self._pid = os.getpid()
+
+    def _write_all(self) -> None:
+        while not self._closed.wait(WRITE_SECONDS):
+            try:
+                self.write()
+            except MillraceError as error:
+                log.warning("what was read lately is not written down", extra={"reason": error.code})
+            except Exception:
+                log.exception("what was read lately is not written down")

@@ -1,0 +1,39 @@
+"""Hot stores that take copies of what is read from colder ones, as many as their settings allow.
+
+Who reads wishes for a copy (pipeline/accesses.py), the rows keep the bound (metadata/tiers.py), and the repair of what
+is due makes it (pipeline/repair.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from storage.options import TIERS, StoreOptions
+
+SHARE = 10
+"""Of the whole bound, the largest object may take one part in so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """A store that takes copies."""
+
+    name: str
+    up_to: int
+    max_bytes: int
+
+
+def takers(stores: Mapping[str, StoreOptions]) -> list[Taker]:
+    """The one that is read first first. What is said of stores while everything runs is asked for with the rows."""
+    found = []
+    for name, options in sorted(stores.items(), key=lambda item: (item[1].priority, item[0])):
+        if options.promote_up_to is not None and options.state == "active":
+            largest = options.promote_max_bytes or options.promote_up_to // SHARE
+            found.append(Taker(name, int(options.promote_up_to), int(largest)))
+    return found
+
+
+def is_colder(stores: Mapping[str, StoreOptions], name: str) -> bool:
+    """Is a store one whose objects are worth a copy?"""
+    return name in stores and stores[name].tier != TIERS[0]
