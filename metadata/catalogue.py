@@ -17,7 +17,9 @@ from metadata.failures import Failures
 from metadata.inventory import Inventory
 from metadata.jobs import Jobs
 from metadata.outbox import Outbox
+from metadata.rebuilding import Rebuilding
 from metadata.repairs import Repairs
+from metadata.restored import Restored
 from metadata.retention import Retention
 from metadata.stores import Stores
 from metadata.tiers import Tiers
@@ -41,6 +43,8 @@ class Metadata:
     retention: Retention
     inventory: Inventory
     outbox: Outbox
+    restored: Restored
+    rebuilding: Rebuilding
 
     @classmethod
     def open(cls, settings: Settings, *, pool_size: int, deadline_seconds: float) -> Metadata:
@@ -69,6 +73,8 @@ class Metadata:
             Retention(database),
             Inventory(database),
             Outbox(database),
+            Restored(database),
+            Rebuilding(database),
         )
 
     def ping(self) -> None:

@@ -1,0 +1,1 @@
+"""A database made anew from the catalogue and the stores. See docs/recovery.md."""
