@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from cli import storage_gc, storage_migrate, storage_verify
+from cli import storage_gc, storage_migrate, storage_rebuild, storage_verify
 from cli.interruption import interruptible
 from core import settings
 from core.errors import Misconfigured
@@ -34,6 +34,7 @@ for _command in (
     storage_gc.gc,
     storage_migrate.jobs,
     storage_migrate.state,
+    storage_rebuild.rebuild,
 ):
     storage.add_command(_command)
 
