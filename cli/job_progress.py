@@ -66,10 +66,11 @@ def tell(job: Job, *, as_json: bool) -> None:
 
 
 def exit_code(job: Job) -> int:
-    """0: done, and nothing failed."""
+    """0: done, and nothing failed or was left in an archive."""
     if not job.state.ended:
         return INTERRUPTED
-    return 0 if job.state is JobState.DONE and not job.progress.get("failed") else 1
+    left = job.progress.get("failed") or job.progress.get("archived")
+    return 0 if job.state is JobState.DONE and not left else 1
 
 
 def _to_the_end(services: Services, job: Job, display: _Display) -> Job:

@@ -42,6 +42,9 @@ from metadata.schema import asset, asset_variant, blob, garbage, installation, r
 Named = tuple[bytes, int]
 """A hash and a generation: what the key of an object says."""
 
+Place = tuple[datetime | None, bytes, str]
+"""Of a replica among those that were not read lately: when it was read last, its blob, its store."""
+
 PATHS = 3
 
 _SICK = and_(replica.c.state.in_(DUE), replica.c.promoted_at.is_(None))
@@ -84,12 +87,14 @@ class Inventory:
         query = rows.replicas().where(replica.c.store == store, replica.c.state == "healthy", replica.c.blob > after)
         return self._replicas(query.order_by(replica.c.blob).limit(limit))
 
-    def stale(self, stores: Sequence[str], before: datetime, limit: int) -> list[Replica]:
+    def stale(self, stores: Sequence[str], before: datetime, limit: int, after: Place | None = None) -> list[Replica]:
         """Healthy ones whose bytes were not read since `before`, the oldest first."""
         read_at = replica.c.last_verified_at
         query = rows.replicas().where(replica.c.state == "healthy", replica.c.store.in_(stores))
         query = query.where(or_(read_at.is_(None), read_at < before))
-        return self._replicas(query.order_by(read_at.nulls_first()).limit(limit))
+        if after is not None:
+            query = query.where(_comes_after(*after))
+        return self._replicas(query.order_by(read_at.nulls_first(), replica.c.blob, replica.c.store).limit(limit))
 
     def sick(self, stores: Sequence[str], after: tuple[bytes, str], limit: int) -> list[Replica]:
         """Missing and corrupt ones, in the order of their hashes and stores. Copies for faster reading are no loss."""
@@ -127,6 +132,14 @@ class Inventory:
 
     def _replicas(self, query: Select[tuple[object, ...]]) -> list[Replica]:
         return self._database.read(lambda connection: [rows.to_replica(row) for row in connection.execute(query)])
+
+
+def _comes_after(read_at: datetime | None, sha256: bytes, store: str) -> ColumnElement[bool]:
+    later = tuple_(replica.c.blob, replica.c.store) > tuple_(literal(sha256), literal(store))
+    column = replica.c.last_verified_at
+    if read_at is None:
+        return or_(column.is_not(None), later)
+    return and_(column >= read_at, or_(column > read_at, later))
 
 
 def _make_installation(connection: Connection) -> UUID:

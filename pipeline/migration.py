@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from core.errors import BadRequest, MillraceError, NotFound, Superseded, Unavailable
+from core.errors import Archived, BadRequest, MillraceError, NotFound, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from pipeline.catalogue.carrying import carry
@@ -78,6 +78,8 @@ class Progress:
     """Of the last round: no healthy replica could be read, or the target did not take it."""
     failure: str = ""
     """Why the last of them did."""
+    archived: int = 0
+    """Of the last round: only an archive has the bytes, or has them at the target, where they cannot be verified."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,6 +87,10 @@ class Progress:
     @property
     def moved(self) -> int:
         return self.copied + self.removed
+
+    @property
+    def left(self) -> int:
+        return self.failed + self.archived
 
 
 def plan(services: Services, move: Move) -> Progress:
@@ -137,7 +143,7 @@ class _Round:
         return cls(work, progress, number, after, was_last=job.cursor.get("last", False))
 
     def next(self, *, quiet: bool) -> _Round:
-        progress = replace(self._progress, failed=0, failure="")
+        progress = replace(self._progress, failed=0, failure="", archived=0)
         return _Round(self._work, progress, self._number + 1, was_last=quiet)
 
     def step(self) -> Step:
@@ -170,7 +176,7 @@ class _Round:
         self._work.rest()
         moved = progress.moved != before.moved
         self.was_last = self.was_last and not moved
-        if moved or (self._number == 1 and progress.failed == before.failed):
+        if moved or (self._number == 1 and progress.left == before.left):
             done = min(progress.done + 1, progress.total)
             done_bytes = min(progress.done_bytes + one.blob.size, progress.total_bytes)
             progress = replace(progress, done=done, done_bytes=done_bytes)
@@ -221,7 +227,10 @@ class _Work:
         except NotFound:
             return progress  # gc was faster
         if healthy and move.delete_source and not self._is_verified(there):
-            healthy = check(services, there, throttle=self._throttle)
+            try:
+                healthy = check(services, there, throttle=self._throttle)
+            except Archived:
+                return replace(progress, archived=progress.archived + 1)
         if not healthy:
             try:
                 there = copy(services, there, throttle=self._throttle)
@@ -240,6 +249,8 @@ class _Work:
         """Bytes that are lost must not stop the others, a store that is away must: it would fail them all."""
         services = self._services
         services.metadata.repairs.failed(there, error.detail, RETRY)
+        if isinstance(error, Archived):
+            return replace(progress, archived=progress.archived + 1)
         if isinstance(error, Unavailable):
             for replica in (one, there):
                 try:

@@ -20,9 +20,10 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
 
-from core.errors import Forbidden, StoreUnavailable
+from core.errors import Archived, Forbidden, StoreUnavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica
+from metadata.inventory import Place
 from pipeline.catalogue.keys import is_segment
 from pipeline.copying import check, try_copy
 from pipeline.heads import Heads
@@ -73,6 +74,8 @@ class Progress:
     repaired: int = 0
     failed: int = 0
     """Missing or corrupt still: nothing good to repair it from, or its store did not take it."""
+    archived: int = 0
+    """There, but nothing is known of their bytes: they would have to be restored to be read."""
     orphans: int = 0
     """Objects that no row names: `gc` removes them."""
     foreign: int = 0
@@ -148,13 +151,14 @@ class _Run:
             yield after
 
     def content(self, after: str) -> Iterator[str]:
-        """What was read has a younger date, so the place is in the rows. A store that is left out drops out."""
-        while page := self.inventory.stale(self._answering(), self.began, ROWS):
+        """What was read has a younger date, what is in an archive keeps its own. A store that is left out drops out."""
+        while page := self.inventory.stale(self._answering(), self.began, ROWS, _place(after)):
             begun = time.monotonic()
             for one in page:
                 if one.blob.size >= LARGE_BYTES:
                     yield after  # a wish is heard before it begins
                 yield from self._answer(one.store, partial(self._read, one), after)
+                after = f"{one.verified_at or ''}/{one.blob.sha256.hex()}/{one.store}"
                 if time.monotonic() - begun > STEP_SECONDS:
                     begun = time.monotonic()
                     yield after
@@ -197,9 +201,12 @@ class _Run:
             self.reading = 0
 
     def _read_whole(self, one: Replica) -> bool:
-        if not check(self.services, one, throttle=self.throttle) and self.inventory.is_sick(one):
-            self.services.lookups.forget_replicas(one.blob.sha256)
-            self._count(corrupt=1)
+        try:
+            if not check(self.services, one, throttle=self.throttle) and self.inventory.is_sick(one):
+                self.services.lookups.forget_replicas(one.blob.sha256)
+                self._count(corrupt=1)
+        except Archived:
+            self._count(archived=1)
         failpoint("verify.after-read", one.key)
         self._count(done_bytes=min(one.blob.size, self.progress.total_bytes - self.progress.done_bytes))
         return True
@@ -247,6 +254,13 @@ class _Run:
         flowed = min(self.throttle.passed - self.passed, self.reading)
         done_bytes = min(self.progress.done_bytes + flowed, self.progress.total_bytes)
         return replace(self.progress, done_bytes=done_bytes).to_json()
+
+
+def _place(said: str) -> Place | None:
+    if not said:
+        return None
+    read_at, sha256, store = said.split("/", 2)
+    return datetime.fromisoformat(read_at) if read_at else None, bytes.fromhex(sha256), store
 
 
 def _is_foreign(key: str) -> bool:
