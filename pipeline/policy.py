@@ -82,6 +82,7 @@ def run(services: Services, job: Job) -> Iterator[Step]:
     store, after = job.cursor.get("store"), bytes.fromhex(job.cursor.get("after", ""))
     if store not in sources:  # the beginning, or other settings than before
         store, after = sources[0], b""
+    yield work.step(store, after)
     for name in sources[sources.index(store) :]:
         yield from work.through(name, after)
         after = b""
@@ -122,15 +123,15 @@ class _Work:
             for home in self._demotion.homes(name, after, last, fitting):
                 self._take(home)
                 if time.monotonic() - told > STEP_SECONDS:
-                    yield self._step(name, home.replica.blob.sha256)
+                    yield self.step(name, home.replica.blob.sha256)
                     told = time.monotonic()
             self._demotion.leave_to_gc(name, after, last)
             after = last
-            yield self._step(name, after)
+            yield self.step(name, after)
         while delete_garbage(self._services, name):
-            yield self._step(name, after)
+            yield self.step(name, after)
 
-    def _step(self, name: str, after: bytes) -> Step:
+    def step(self, name: str, after: bytes) -> Step:
         return Step({"store": name, "after": after.hex()}, self.progress.to_json())
 
     def _take(self, home: Home) -> None:

@@ -49,6 +49,12 @@ ELSEWHERE = {
         "pipeline/test_orphans": ("gc.after-discard", "adopt.after-delete"),
         "pipeline/test_restoration": ("restore.after-look",),
         "pipeline/test_restoration": ("restore.after-look",),
+        "pipeline/test_policy_kills": (
+            "demote.after-begin",
+            "demote.after-copy",
+            "demote.before-commit",
+            "demote.after-commit",
+        ),
         "pipeline/test_verification": ("verify.after-read", "verify.after-repair", "verify.before-mark"),
     }.items()
     for name in names
