@@ -14,12 +14,13 @@ from datetime import timedelta
 from enum import Enum
 from uuid import UUID
 
-from core.errors import IdempotencyConflict, MillraceError, Superseded, Unavailable
+from core.errors import Forbidden, IdempotencyConflict, MillraceError, StoreUnavailable, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import BlobFacts, FailureReason, LeasedVariant, Manifest
 from imaging.probe import count
 from pipeline import alone, derive
 from pipeline.backoff import backoff
+from pipeline.failover import require_answers
 from pipeline.place import place
 from pipeline.services import Services
 from pipeline.watchdog import time_limit
@@ -35,7 +36,7 @@ class Outcome(Enum):
     GONE = "gone"  # not here any more, or somebody else is at it
     STORED = "stored"
     WAITING = "waiting"  # a dependency is away, for others too; due again later
-    AGAIN = "again"  # something about this one went wrong; due again later
+    AGAIN = "again"  # something about this one went wrong, or its store is away; due again later
     FAILED = "failed"  # in quarantine, with its reason
 
 
@@ -70,7 +71,7 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
         delay = backoff(services.settings, claim.attempts.total)
         claim.refund(delay=delay, reason=FailureReason(error.code, error.detail))
         log.warning("ingest waits", extra={"upload_id": str(claim.manifest.id), "reason": error.code})
-        return Outcome.WAITING
+        return Outcome.AGAIN if _is_of_one_store(services, error) else Outcome.WAITING
     except Superseded as error:
         claim.refund(delay=timedelta(seconds=1), reason=FailureReason(error.code, error.detail))
         return Outcome.AGAIN
@@ -141,6 +142,8 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
     inline = services.settings.variants.eager == "inline"
     lease = timedelta(seconds=work.lease_seconds) if inline and wants else None
     plan = services.placements.plan(manifest.path, facts)
+    for name in plan.now:  # or the first would get the bytes again with every attempt, while the second is silent
+        require_answers(services.silences[name])
     for _ in range(RESTARTS):
         replicas = []
         for name in plan.now:
@@ -183,6 +186,11 @@ def _known_before(services: Services, manifest: Manifest) -> bool:
     if known.fingerprint != manifest.fingerprint:
         raise IdempotencyConflict(_conflict(manifest))
     return True
+
+
+def _is_of_one_store(services: Services, error: Unavailable) -> bool:
+    """Others may go to other stores."""
+    return isinstance(error, StoreUnavailable | Forbidden) and len(services.stores) > 1
 
 
 def _conflict(manifest: Manifest) -> str:

@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 from core.errors import AlreadyExists, NotFound
 from core.model import Replica, Reservation
+from pipeline.failover import writing
 from pipeline.services import Services
 from storage.interface import ObjectStore
 
@@ -17,7 +18,13 @@ def place(services: Services, store: ObjectStore, reservation: Reservation, body
 
     Raises:
         Corrupt: `body` does not hold the bytes that were reserved.
+        Unavailable: the store does not take them now.
     """
+    with writing(services.silences[store.name], reservation.replica.blob.size):
+        return _place(services, store, reservation, body)
+
+
+def _place(services: Services, store: ObjectStore, reservation: Reservation, body: BinaryIO) -> Replica:
     replica = reservation.replica
     blob = replica.blob
     if reservation.healthy:

@@ -1,7 +1,7 @@
 """Reading a blob from whichever of its replicas has it: the hottest first, and the next one where that fails.
 
 A replica that turns out to be missing or wrong is marked so, and repaired in the background; a store that does not
-answer costs its replicas nothing.
+answer costs its replicas nothing, and is left for another one before its time-outs have passed.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from typing import BinaryIO, Literal
 
 from core.errors import Archived, Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
 from core.model import Replica
+from pipeline.failover import opened
 from pipeline.services import Services
 from storage.interface import ObjectStore, Span
 from storage.reading import verified_blocks
@@ -32,7 +34,9 @@ def stream(services: Services, sha256: bytes, span: Span | None = None, *, noted
         Archived: no other store has them now, and they must be restored first (`pipeline/restoration.py`).
         StoreUnavailable: no store that should hold them has them and answers.
     """
-    with _first(services, sha256, lambda store, replica: store.open(replica.key, span), noted=noted) as body:
+    with _first(
+        services, sha256, lambda store, replica: store.open(replica.key, span), noted=noted, begins=True
+    ) as body:
         yield body
 
 
@@ -52,14 +56,19 @@ def local_file(services: Services, sha256: bytes) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _first(services: Services, sha256: bytes, opening: Opening, *, noted: bool = True) -> Iterator[BinaryIO]:
+def _first(
+    services: Services, sha256: bytes, opening: Opening, *, noted: bool = True, begins: bool = False
+) -> Iterator[BinaryIO]:
+    """`begins`: what is opened has begun to come, and is not there as a whole as a download is."""
     tried: dict[Replica, MillraceError] = {}
     with ExitStack() as stack:
-        for replica in _candidates(services, sha256):
+        for replica, spare in _candidates(services, sha256):
             if replica in tried:
                 continue
             try:
-                body = stack.enter_context(opening(services.store(replica.store), replica))
+                opens = partial(opening, services.store(replica.store), replica)
+                silence = services.silences[replica.store]
+                body = stack.enter_context(opened(silence, opens, spare=spare) if begins else opens())
                 if noted:
                     services.accesses.note(replica)
                 break
@@ -107,10 +116,14 @@ def doubt(services: Services, replica: Replica, error: Corrupt) -> None:
             mark(services, replica, "corrupt", error.detail)
 
 
-def _candidates(services: Services, sha256: bytes) -> Iterator[Replica]:
-    """What the cache knows, and when none of it serves, what is recorded."""
+def _candidates(services: Services, sha256: bytes) -> Iterator[tuple[Replica, bool]]:
+    """What the cache knows, and when none of it serves, what is recorded; each with whether there is another one. Those
+    of silent stores come last."""
     for _ in range(2):
-        yield from services.placements.in_reading_order(services.lookups.replicas(sha256))
+        found = services.placements.in_reading_order(services.lookups.replicas(sha256))
+        if len(found) > 1:
+            found.sort(key=lambda one: one.store in services.silences and services.silences[one.store].lasts())
+        yield from ((one, one is not found[-1]) for one in found)
         services.lookups.forget_replicas(sha256)
 
 

@@ -235,7 +235,7 @@ def test_a_repair_that_fails_is_tried_again(line: Line, tmp_path: Path) -> None:
 def test_an_upload_waits_for_every_replica_that_is_to_be_there_at_once(line: Line, tmp_path: Path) -> None:
     (tmp_path / "far").write_text("no directory")
     manifest = line.accept("/safe/a.jpg", PICTURE)
-    assert line.ingest(manifest.id) is Outcome.WAITING
+    assert line.ingest(manifest.id) is Outcome.AGAIN
     assert line.services.metadata.assets.by_id(manifest.asset_id) is None
 
 
