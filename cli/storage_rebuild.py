@@ -171,10 +171,8 @@ def _print(report: Report, dry_run: bool) -> None:
     click.echo(
         f"{sources.segments:,} segments with {sources.lines:,} lines, and {sources.objects:,} objects were read."
     )
-    click.echo(
-        f"{loaded.assets:,} assets and {loaded.deleted:,} deleted ones {made} recorded, and {loaded.variants:,} variants"
-        " need no rendering."
-    )
+    click.echo(f"{loaded.assets:,} assets and {loaded.deleted:,} deleted ones {made} recorded.")
+    click.echo(f"{loaded.variants:,} variants need no rendering.")
     if loaded.to_render or loaded.lacking:
         click.echo(f"To be made: {loaded.to_render or 0:,} variants, and {loaded.lacking:,} replicas from others.")
     for name in sources.damaged:
