@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from cli import storage_gc, storage_migrate, storage_rebuild, storage_verify
+from cli import storage_catch_up, storage_gc, storage_migrate, storage_policy, storage_rebuild, storage_verify
 from cli.interruption import interruptible
 from core import settings
 from core.errors import Misconfigured
@@ -32,6 +32,8 @@ for _command in (
     storage_migrate.migrate,
     storage_verify.verify,
     storage_gc.gc,
+    storage_policy.command,
+    storage_catch_up.command,
     storage_migrate.jobs,
     storage_migrate.state,
     storage_rebuild.rebuild,

@@ -68,6 +68,11 @@ def _print(found: Verdict) -> None:
         click.echo(f"The settings name no store {printable(name)}, and it should hold objects.")
     for name in found.job.progress.get("unanswered", ()):
         click.echo(f"{printable(name)} did not answer for long: not all of it was looked at.")
+    if ahead := found.job.progress.get("ahead"):
+        click.echo(
+            f"{ahead:,} objects are newer than the database, which seems to come from a backup: run"
+            " `millrace storage catch-up`, and verify again."
+        )
     if found.quarantined:
         more = " at least" if len(found.quarantined) == SHOWN else ""
         click.echo(f"In quarantine,{more} {len(found.quarantined)}: no good copy is left of")

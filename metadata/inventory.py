@@ -1,7 +1,8 @@
 """What the database knows of stores, for comparing it with what they hold.
 
 Reading changes nothing. The one write is `discard`: it names objects as garbage that nothing names and nothing ever
-can, because their generation was given out before and no replica has it.
+can, because their generation was given out before and no replica has it. Only catching up after a restore takes such
+an object, under the same lock.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from database.transactions import Database
 from metadata import rows
 from metadata.arrays import Rows
 from metadata.repairs import DUE
+from metadata.restored import settle_names
 from metadata.schema import asset, asset_variant, blob, garbage, installation, replica, variant
 
 Named = tuple[bytes, int]
@@ -206,6 +208,7 @@ def _unnamed(connection: Connection, store: str, listed: Sequence[Named]) -> lis
 
 
 def _discard(connection: Connection, store: str, listed: Sequence[Named]) -> list[Named]:
+    settle_names(connection)
     found = _unnamed(connection, store, listed)
     if found:
         keys = [{"store": store, "key": f"{sha256.hex()}.{generation}"} for sha256, generation in found]

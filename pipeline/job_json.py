@@ -14,10 +14,10 @@ def told(job: Job) -> dict[str, Any]:
     return {
         "id": str(job.id),
         "kind": job.kind,
-        "arguments": _to_camel(job.arguments),
+        "arguments": to_camel(job.arguments),
         "state": job.state.value,
         "wish": job.wish,
-        "progress": _to_camel(job.progress),
+        "progress": to_camel(job.progress),
         "error": job.error,
         "times": {name: None if at is None else at.isoformat() for name, at in times.items()},
     }
@@ -28,5 +28,5 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     return {re.sub(r"[A-Z]", lambda sign: f"_{sign[0].lower()}", name): value for name, value in given.items()}
 
 
-def _to_camel(named: Mapping[str, Any]) -> dict[str, Any]:
+def to_camel(named: Mapping[str, Any]) -> dict[str, Any]:
     return {re.sub(r"_(\w)", lambda sign: sign[1].upper(), name): value for name, value in named.items()}

@@ -23,7 +23,7 @@ class Verdict:
     @property
     def good(self) -> bool:
         """Everything was looked at, and is as it should be, or was mended."""
-        left = self.job.progress.get("failed") or self.job.progress.get("unanswered")
+        left = any(self.job.progress.get(what) for what in ("failed", "unanswered", "ahead"))
         return self.job.state is JobState.DONE and not (left or self.quarantined or self.unknown_stores)
 
 

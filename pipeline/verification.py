@@ -78,6 +78,8 @@ class Progress:
     """There, but nothing is known of their bytes: they would have to be restored to be read."""
     orphans: int = 0
     """Objects that no row names: `gc` removes them."""
+    ahead: int = 0
+    """Objects of generations that were not given out yet: the database comes from a backup, and has to catch up."""
     foreign: int = 0
     """Objects whose keys are not ours."""
     catalogue: int = 0
@@ -187,10 +189,13 @@ class _Run:
         store = self.services.store(name)
         keys = [one.key for one in islice(store.scan(after=after), OBJECTS)]
         ours = {said: key for key in keys if (said := named(key)) is not None}
-        unnamed = self.inventory.unnamed(name, list(ours))
+        last = self.inventory.last_generation()  # asked after the listing: what lives is not ahead of it
+        given = [said for said in ours if said[1] <= last]
+        unnamed = self.inventory.unnamed(name, given)
         # Rows and objects that went since the listing are no orphans.
         orphans = len(self.heads.present(store, [ours[said] for said in unnamed]))
-        self._count(orphans=orphans, foreign=sum(map(_is_foreign, keys)), catalogue=sum(map(is_segment, keys)))
+        self._count(orphans=orphans, ahead=len(ours) - len(given))
+        self._count(foreign=sum(map(_is_foreign, keys)), catalogue=sum(map(is_segment, keys)))
         return keys
 
     def _read(self, one: Replica) -> bool:

@@ -55,6 +55,7 @@ ELSEWHERE = {
             "demote.before-commit",
             "demote.after-commit",
         ),
+        "pipeline/test_catching_up": ("catch-up.after-sequence", "catch-up.after-take"),
         "pipeline/test_verification": ("verify.after-read", "verify.after-repair", "verify.before-mark"),
     }.items()
     for name in names
