@@ -85,6 +85,8 @@ def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
         "maintenance.write_catalogue": configured.catalogue.seconds,
         "maintenance.compact_catalogue": configured.catalogue.seconds * 8,
     }
+    if configured.demotion:
+        periods["maintenance.start_policy"] = min(every * 4, configured.work.policy_seconds)
     return {
         name: {"task": name, "schedule": period, "options": {"queue": MAINTENANCE, "expires": period}}
         for name, period in periods.items()

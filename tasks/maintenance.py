@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from core.errors import BrokerUnavailable
-from pipeline import jobs, maintenance, repair
+from pipeline import jobs, maintenance, policy, repair
 from pipeline.catalogue import compaction, writing
 from pipeline.job_kinds import KINDS
 from tasks.base import MillraceTask, services
@@ -39,6 +39,11 @@ def run_jobs() -> None:
     ends = time.monotonic() + TURN_SECONDS
     while (left := ends - time.monotonic()) > 0 and jobs.run(services(), KINDS, seconds=left):
         pass
+
+
+@app.task(name="maintenance.start_policy", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+def start_policy() -> None:
+    policy.start(services())
 
 
 @app.task(name="maintenance.repair_replicas", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
