@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from coordination.broker import Broker
 from core.breaker import BreakerState
 from core.errors import BrokerUnavailable, MillraceError, NotFound
+from pipeline.failover import PROBE_KEY
 from pipeline.services import Services
 from storage.interface import ObjectStore
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 0.5
-PROBE_KEY = "millrace-health-probe"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from core.errors import Archived, Corrupt, MillraceError, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from pipeline import sources
+from pipeline.failover import writing
 from pipeline.services import Services
 from storage.throttle import UNTHROTTLED, Throttle
 
@@ -25,6 +26,11 @@ def copy(services: Services, wanted: Replica, *, throttle: Throttle = UNTHROTTLE
         Superseded: somebody else did it, or the blob is gone.
         StoreUnavailable: no healthy replica can be read, or the store of this one does not take it.
     """
+    with writing(services.silence(wanted.store), wanted.blob.size):
+        return _copy(services, wanted, throttle)
+
+
+def _copy(services: Services, wanted: Replica, throttle: Throttle) -> Replica:
     if _is_back(services, wanted, throttle):
         services.metadata.repairs.done(wanted)
         return wanted

@@ -143,7 +143,7 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
     lease = timedelta(seconds=work.lease_seconds) if inline and wants else None
     plan = services.placements.plan(manifest.path, facts)
     for name in plan.now:  # or the first would get the bytes again with every attempt, while the second is silent
-        require_answers(services.silences[name])
+        require_answers(services.silence(name))
     for _ in range(RESTARTS):
         replicas = []
         for name in plan.now:

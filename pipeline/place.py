@@ -20,7 +20,7 @@ def place(services: Services, store: ObjectStore, reservation: Reservation, body
         Corrupt: `body` does not hold the bytes that were reserved.
         Unavailable: the store does not take them now.
     """
-    with writing(services.silences[store.name], reservation.replica.blob.size):
+    with writing(services.silence(store.name), reservation.replica.blob.size):
         return _place(services, store, reservation, body)
 
 

@@ -111,8 +111,7 @@ class Services:
         return LocalCopies(self.settings.cache_path / "originals", int(self.settings.variants.cache_bytes))
 
     @cached_property
-    def silences(self) -> Mapping[str, Silence]:
-        """Of each store, as this process hears it."""
+    def _silences(self) -> Mapping[str, Silence]:
         return {name: silence_of(store) for name, store in self.stores.items()}
 
     @property
@@ -128,6 +127,15 @@ class Services:
             return self.stores[name]
         except KeyError:
             raise StoreUnavailable(f"the settings name no store {name!r}, which holds this object") from None
+
+    def silence(self, name: str) -> Silence:
+        """Of the store, as this process hears it.
+
+        Raises:
+            StoreUnavailable: as `store`.
+        """
+        self.store(name)
+        return self._silences[name]
 
     def close(self) -> None:
         self.accesses.close()
@@ -158,8 +166,8 @@ def build(
             "database_url is not set: set MILLRACE_DATABASE_URL, or use the MILLRACE_HOME of a running stack"
         )
     metadata = Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds)
-    stores, cache, hints = options_of(settings), open_cache(settings), hints or NoHints()
-    placements = Placements.parse(settings, stores, StoreStates(metadata))
+    cache, hints = open_cache(settings), hints or NoHints()
+    placements = Placements.parse(settings, options_of(settings), StoreStates(metadata))
     return Services(
         settings=settings,
         metadata=metadata,
@@ -170,5 +178,5 @@ def build(
         hints=hints,
         locks=open_locks(settings),
         cache=cache,
-        accesses=open_accesses(settings, stores, Lookups(metadata, cache, settings.cache), hints.repair),
+        accesses=open_accesses(settings, placements, Lookups(metadata, cache, settings.cache), hints.repair),
     )

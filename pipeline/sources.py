@@ -7,7 +7,7 @@ answer costs its replicas nothing, and is left for another one before its time-o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from typing import BinaryIO, Literal
@@ -63,12 +63,14 @@ def _first(
     tried: dict[Replica, MillraceError] = {}
     with ExitStack() as stack:
         for replica, spare in _candidates(services, sha256):
-            if replica in tried:
+            # An archive costs hours and money: before it is asked, who was only late is waited for.
+            late = begins and isinstance(tried.get(replica), StoreUnavailable) and _archived(tried) is not None
+            if replica in tried and not late:
                 continue
             try:
                 opens = partial(opening, services.store(replica.store), replica)
-                silence = services.silences[replica.store]
-                body = stack.enter_context(opened(silence, opens, spare=spare) if begins else opens())
+                silence = services.silence(replica.store)
+                body = stack.enter_context(opened(silence, opens, spare=spare and not late) if begins else opens())
                 if noted:
                     services.accesses.note(replica)
                 break
@@ -81,16 +83,13 @@ def _first(
             except Unavailable as error:
                 tried[replica] = error
         else:
-            raise _unreadable(list(tried.values()))
+            problems = [error.detail for error in tried.values()] or ["no healthy replica is recorded"]
+            raise _archived(tried) or StoreUnavailable(f"the bytes cannot be read now: {problems[-1]}")
         yield body
 
 
-def _unreadable(problems: Sequence[MillraceError]) -> Unavailable:
-    for problem in problems:
-        if isinstance(problem, Archived):
-            return problem
-    last = problems[-1].detail if problems else "no healthy replica is recorded"
-    return StoreUnavailable(f"the bytes cannot be read now: {last}")
+def _archived(tried: Mapping[Replica, MillraceError]) -> Archived | None:
+    return next((error for error in tried.values() if isinstance(error, Archived)), None)
 
 
 def is_whole(services: Services, replica: Replica, *, throttle: Throttle = UNTHROTTLED) -> bool:
@@ -122,7 +121,7 @@ def _candidates(services: Services, sha256: bytes) -> Iterator[tuple[Replica, bo
     for _ in range(2):
         found = services.placements.in_reading_order(services.lookups.replicas(sha256))
         if len(found) > 1:
-            found.sort(key=lambda one: one.store in services.silences and services.silences[one.store].lasts())
+            found.sort(key=lambda one: one.store in services.stores and services.silence(one.store).lasts())
         yield from ((one, one is not found[-1]) for one in found)
         services.lookups.forget_replicas(sha256)
 

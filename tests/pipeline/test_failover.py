@@ -14,7 +14,7 @@ import pytest
 from core.errors import StoreUnavailable
 from core.model import Asset
 from core.sections import Placement
-from pipeline import failover, sources
+from pipeline import failover, repair, sources
 from pipeline.ingest import Outcome
 from storage.interface import ObjectStore, Span, Stored
 from tests.pictures import encoded, photo
@@ -80,6 +80,7 @@ def line(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     rules = (
         Placement(match="/bare/both/**", store="front", replicas=("main",)),
         Placement(match="/bare/second/**", store="main", replicas=("front",)),
+        Placement(match="/bare/soon/**", store="main", replicas=("front",), replication="background"),
         Placement(match="/bare/front/**", store="front"),
     )
     made = Line(tmp_path, database_url, stores=stores, placement=rules)
@@ -129,7 +130,7 @@ def test_many_late_readers_of_one_store_send_the_next_ones_away(line: Line, fron
     readers = [threading.Thread(target=lambda: found.append(read(line, asset))) for _ in range(failover.LATE_READERS)]
     for reader in readers:
         reader.start()
-    silence = line.services.silences["front"]
+    silence = line.services.silence("front")
     until(lambda: silence.lasts(failover.LATE_READERS))
     with pytest.raises(StoreUnavailable, match="does not answer"):
         read(line, asset)
@@ -147,7 +148,7 @@ def test_one_upload_waits_for_a_store_that_hangs_and_the_others_go_on(line: Line
     outcomes: list[Outcome] = []
     first = threading.Thread(target=lambda: outcomes.append(line.ingest(waiting.id)))
     first.start()
-    until(lambda: line.services.silences["front"].lasts())
+    until(lambda: line.services.silence("front").lasts())
     assert line.ingest(other.id) is Outcome.AGAIN
     assert line.ingest(elsewhere.id) is Outcome.STORED
     assert front.calls.count("put") == 1
@@ -160,16 +161,30 @@ def test_one_upload_waits_for_a_store_that_hangs_and_the_others_go_on(line: Line
 
 def test_a_replica_at_once_that_hangs_costs_the_first_store_no_more_bytes(line: Line, front: Hanging) -> None:
     front.hang()
-    with line.services.silences["front"].call(0.001):
+    with line.services.silence("front").call(0.001):
         time.sleep(0.01)
         manifest = line.accept("/bare/second/a.jpg", PICTURE)
         assert line.ingest(manifest.id) is Outcome.AGAIN
     assert list(line.services.stores["main"].scan()) == []
 
 
+def test_of_the_replicas_in_the_background_one_waits_for_a_store_that_hangs(line: Line, front: Hanging) -> None:
+    for number, body in enumerate((PICTURE, OTHER)):
+        line.bring(f"/bare/soon/{number}.jpg", body)
+    front.hang()
+    first = threading.Thread(target=lambda: repair.repair(line.services))
+    first.start()
+    until(lambda: line.services.silence("front").lasts())
+    assert repair.repair(line.services) == 0
+    assert front.calls.count("open") == 1
+    front.go_on()
+    first.join()
+    until(lambda: repair.repair(line.services) or len(list(line.services.store("front").scan())) == 2)
+
+
 def test_a_slow_answer_to_a_writer_is_no_silence(line: Line, front: Hanging) -> None:
     """Its look is answered, so the next one need not wait for the first."""
-    with line.services.silences["front"].call(0.001):
+    with line.services.silence("front").call(0.001):
         time.sleep(0.01)
         assert line.bring("/bare/front/a.jpg", PICTURE)
     assert "look" in front.calls
