@@ -19,8 +19,9 @@ from core.errors import MillraceError
 from core.model import BlobFacts, Replica
 from core.settings import Settings
 from metadata.catalogue import Metadata
-from pipeline.hot_stores import is_colder, takers
+from pipeline.hot_stores import any_could_take, is_colder, takers
 from pipeline.lookups import Lookups
+from pipeline.placement import Placements
 from storage.options import StoreOptions
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,17 @@ class NoAccesses:
     def close(self) -> None: ...
 
 
-def open_accesses(
-    settings: Settings, stores: Mapping[str, StoreOptions], lookups: Lookups, hasten: Callable[[], None]
-) -> Accesses:
+def are_wanted(settings: Settings, stores: Mapping[str, StoreOptions]) -> bool:
+    """Does anything depend on what is read?"""
+    return any_could_take(stores) or any(rule.unread_days > 0 for rule in settings.demotion)
+
+
+def open_accesses(settings: Settings, placements: Placements, lookups: Lookups, hasten: Callable[[], None]) -> Accesses:
     """Connects to nothing yet. `hasten` wakes up whoever makes copies."""
-    if not takers(stores) and not any(rule.unread_days > 0 for rule in settings.demotion):
+    if not are_wanted(settings, placements.stores):
         return NoAccesses()
     metadata = Metadata.open(settings, pool_size=1, deadline_seconds=DATABASE_SECONDS)
-    return WrittenAccesses(metadata, lookups, stores, timedelta(seconds=settings.work.last_read_seconds), hasten)
+    return WrittenAccesses(metadata, lookups, placements, timedelta(seconds=settings.work.last_read_seconds), hasten)
 
 
 class WrittenAccesses:
@@ -64,15 +68,15 @@ class WrittenAccesses:
         self,
         metadata: Metadata,
         lookups: Lookups,
-        stores: Mapping[str, StoreOptions],
+        placements: Placements,
         every: timedelta,
         hasten: Callable[[], None],
     ) -> None:
         """Of the reads of one blob, one in `every` is written down."""
         self._metadata = metadata
         self._lookups = lookups
-        self._stores = stores
-        self._takers = takers(stores)
+        self._placements = placements
+        self._promotes = any_could_take(placements.stores)
         self._every = every
         self._hasten = hasten
         self._read: dict[bytes, BlobFacts | None] = {}
@@ -85,7 +89,7 @@ class WrittenAccesses:
     def note(self, served: Replica) -> None:
         self._ensure_writer()
         sha256 = served.blob.sha256
-        wished = served.blob if self._takers and is_colder(self._stores, served.store) else None
+        wished = served.blob if self._promotes and is_colder(self._placements.stores, served.store) else None
         with self._lock:
             if sha256 in self._read or len(self._read) < CAPACITY:
                 self._read[sha256] = wished or self._read.get(sha256)
@@ -100,11 +104,13 @@ class WrittenAccesses:
             read, self._read = self._read, {}
         if read:
             self._metadata.tiers.read(list(read), self._every)
-            self._wish([blob for blob in read.values() if blob is not None])
+            wished = [blob for blob in read.values() if blob is not None]
+            if wished:
+                self._wish(wished)
 
     def _wish(self, blobs: list[BlobFacts]) -> None:
         wanted = False
-        for taker in self._takers:
+        for taker in takers(self._placements):
             fitting = [blob.sha256 for blob in blobs if blob.size <= taker.max_bytes]
             blobs = [blob for blob in blobs if blob.size > taker.max_bytes]
             if not fitting:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from coordination.locks import Lease
 from core.errors import Unavailable
 from core.failpoints import failpoint
+from pipeline.hot_stores import surplus_bound
 from pipeline.services import Services
 
 log = logging.getLogger(__name__)
@@ -79,14 +80,8 @@ def delete_garbage(services: Services, name: str) -> int:
 def evict_copies(services: Services) -> int:
     """Copies for faster reading that are too many: the bound became lower, their store takes none any more, or it is
     being emptied."""
-    said = services.placements.states()
-    evicted = 0
-    for name, options in services.placements.stores.items():
-        state = said[name].state if name in said else options.state
-        if state != "read-only":
-            up_to = options.promote_up_to if state == "active" else None
-            evicted += services.metadata.tiers.evict(name, int(up_to or 0))
-    return evicted
+    bounds = {name: surplus_bound(services.placements, name) for name in services.stores}
+    return sum(services.metadata.tiers.evict(name, up_to) for name, up_to in bounds.items() if up_to is not None)
 
 
 def sweep_stores(services: Services) -> int:

@@ -116,6 +116,11 @@ class Placements:
         """The store itself, or who takes its place by what `said` says of stores."""
         return self._writable(name, said)
 
+    def state(self, name: str) -> str:
+        """Of a store, as it is said to be, or as the settings have it."""
+        said = self.states()
+        return said[name].state if name in said else self.stores[name].state
+
     def _writable(self, name: str, said: Mapping[str, StoreState]) -> str:
         """The store itself, or who takes its place, or the place of that one."""
         for candidate in self._heirs(name, said):

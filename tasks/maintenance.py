@@ -48,7 +48,8 @@ def start_policy() -> None:
 
 @app.task(name="maintenance.repair_replicas", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def repair_replicas() -> None:
-    repair.repair(services())
+    if repair.repair(services()) == repair.BATCH:
+        services().hints.repair()  # there may be more
 
 
 @app.task(name="maintenance.evict_copies", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types

@@ -162,6 +162,19 @@ def test_a_hot_store_that_takes_nothing_new_takes_no_copies(line: Line, state: s
     assert len(copies(line)) == left
 
 
+def test_another_hot_store_takes_copies_where_the_first_drains(tmp_path: Path, database_url: str) -> None:
+    line = lined(tmp_path, database_url, Placement(store="far"), far={"tier": "cold"}, fast=HOT, main=HOT)
+    first, second = pictures(line, 2)
+    for asset, state in ((first, "active"), (second, "draining")):
+        line.services.metadata.stores.set_state(StoreState("fast", state, None))
+        time.sleep(1.1)
+        read(line, asset)
+        write(line)
+    assert [one.blob.sha256 for one in copies(line)] == [first.blob.sha256]
+    assert [one.blob.sha256 for one in line.services.metadata.stores.page("main", b"", 9)] == [second.blob.sha256]
+    line.close()
+
+
 def test_settings_that_drain_a_hot_store_promote_nothing(tmp_path: Path, database_url: str) -> None:
     line = tiered(tmp_path, database_url, state="draining")
     assert isinstance(line.services.accesses, NoAccesses)
@@ -232,7 +245,7 @@ def test_without_postgresql_a_note_costs_nothing_and_is_lost(line: Line, monkeyp
     tiers = away.services.metadata.tiers
     monkeypatch.setattr(type(tiers), "read", counted(type(tiers).read, tries))
     noting = WrittenAccesses(
-        away.services.metadata, away.services.lookups, line.services.placements.stores, repair.LEASE, lambda: None
+        away.services.metadata, away.services.lookups, line.services.placements, repair.LEASE, lambda: None
     )
     [asset] = pictures(line, 1)
     [served] = line.services.metadata.blobs.replicas(asset.blob.sha256)

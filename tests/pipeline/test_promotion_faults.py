@@ -65,7 +65,7 @@ def test_a_copier_that_is_killed_is_followed_and_nothing_dangles(
     assert all(held_by(line, one.blob) == ["far", "fast"] for one in copies(line))
 
 
-def test_a_copier_that_is_killed_after_its_row_was_evicted_leaves_what_gc_lists(
+def test_what_a_killed_copier_put_goes_when_its_row_is_evicted(
     line: Line, tmp_path: Path, database_url: str, arm: Callable[..., None]
 ) -> None:
     wished(line, 1)

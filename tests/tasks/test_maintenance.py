@@ -8,7 +8,7 @@ import redis
 
 from core.model import JobState
 from core.sections import Variants
-from pipeline import job_kinds, orphans
+from pipeline import job_kinds, orphans, repair
 from pipeline.services import NoHints
 from tasks import maintenance
 from tests.pictures import encoded, photo
@@ -24,10 +24,14 @@ def _configured(monkeypatch: pytest.MonkeyPatch) -> None:
 class Told(NoHints):
     def __init__(self) -> None:
         self.sources: list[bytes] = []
+        self.repairs = 0
 
     def derive(self, source: bytes, *, interactive: bool) -> None:
         assert not interactive
         self.sources.append(source)
+
+    def repair(self) -> None:
+        self.repairs += 1
 
 
 def test_waiting_variants_are_waked_up_to_a_window_less_what_waits_in_the_queue(
@@ -69,4 +73,16 @@ def test_one_turn_is_enough_for_many_short_jobs(
     maintenance.run_jobs.run()
     found = [line.services.metadata.jobs.find(job.id) for job in created]
     assert all(job is not None and job.state not in (JobState.QUEUED, JobState.RUNNING) for job in found)
+    line.close()
+
+
+@pytest.mark.parametrize(("repaired", "hints"), [(0, 0), (repair.BATCH - 1, 0), (repair.BATCH, 1)])
+def test_who_repaired_as_many_as_one_turn_allows_wakes_up_the_next(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, repaired: int, hints: int
+) -> None:
+    line, told = Line(tmp_path, database_url), Told()
+    monkeypatch.setattr(maintenance, "services", lambda: replace(line.services, hints=told))
+    monkeypatch.setattr(repair, "repair", lambda _services: repaired)
+    maintenance.repair_replicas.run()
+    assert told.repairs == hints
     line.close()
