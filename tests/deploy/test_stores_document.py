@@ -55,6 +55,12 @@ def test_every_key_of_a_placement_is_explained() -> None:
     assert set(sections.Placement.model_fields) <= {word for row in rows for word in re.findall(r"`(\w+)`", row)}
 
 
+def test_every_key_of_a_demotion_is_explained() -> None:
+    rows = re.findall(r"^\| (`[^|]*) \|", section("Tiered"), re.MULTILINE)
+    keys = {field.alias or name for name, field in sections.Demotion.model_fields.items()}
+    assert keys <= {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+
+
 def test_every_key_of_locks_and_cache_is_explained() -> None:
     keys = {f"locks.{name}" for name in sections.Locks.model_fields} | {
         f"cache.{name}" for name in sections.Cache.model_fields
