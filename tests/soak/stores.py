@@ -1,4 +1,5 @@
-"""Four stores, and kill -9 of migrations, verifications and collections under live uploads, reads and deletes.
+"""Four stores, and kill -9 of migrations, verifications, collections and demotions under live uploads, reads and
+deletes.
 
 In rounds, as many as bring twenty kills of each kind, and more while `--minutes` last; then the load ends, everything
 comes to rest, and all that clients were told is compared with what there is, rows and stores each way. Then all is
@@ -16,15 +17,19 @@ from collections import Counter
 from pathlib import Path
 
 from tests.soak.many_stores import checks
-from tests.soak.many_stores.commands import GC, MIGRATE, VERIFY, Commands
+from tests.soak.many_stores.commands import GC, KINDS, MIGRATE, POLICY, VERIFY, Commands
 from tests.soak.many_stores.installation import FOLDERS, MARKER, STORES, Installation, installed
-from tests.soak.many_stores.load import Load, body
+from tests.soak.many_stores.load import ALIVE, Load, body
 from tests.soak.many_stores.rounds import Rounds
 
 KILLS = 20
 HOME = "near"
 FRESH, FRESH_FROM = 5, 50_000
 """So many uploads into each folder at the end, of bytes that nobody sent before."""
+
+
+AGED_SECONDS = 120.0
+"""So long what ages may take to get where it ends."""
 
 
 def run(minutes: float, seed: int) -> list[str]:
@@ -53,6 +58,7 @@ def _run(rounds: Rounds, until: float) -> list[str]:
     adopted = commands.run("gc", "--adopt", *(word for store in STORES for word in ("--store", store)))
     assert adopted.code == 0, adopted
     with load:
+        found.stack.until(lambda: len(load.among("alive")) >= ALIVE // 3, 120, "there is something to work on")
         number = 0
         while time.monotonic() < until or min(_kills(commands).values()) < KILLS:
             rounds.one(number)
@@ -92,15 +98,14 @@ def _placed(rounds: Rounds) -> list[str]:
     time.sleep(2)  # until it is heard everywhere
     numbers = iter(range(FRESH_FROM, FRESH_FROM + FRESH * len(FOLDERS)))
     for folder in FOLDERS:
-        for _ in range(FRESH):
+        for place in range(FRESH):
             number = next(numbers)
-            rounds.load.upload(f"/{folder}/fresh/{number}", body(number), f"fresh {number}")
+            rounds.load.upload(f"/{folder}/fresh/{place}", body(number), f"fresh {number}")
     checks.at_rest(rounds.found)
-    wrong = [
-        line
-        for folder in FOLDERS
-        for line in checks.misplaced(rounds.found, checks.wanted_places(rounds.found, f"/{folder}/fresh/"))
-    ]
+    aged = time.monotonic() + AGED_SECONDS
+    while (wrong := checks.misplaced(rounds.found, "fresh")) and time.monotonic() < aged:
+        rounds.commands.end_of(POLICY, ())
+    checks.at_rest(rounds.found)
     return [*wrong, *(f"placed: {line}" for line in checks.violations(rounds.found, rounds.load))]
 
 
@@ -109,7 +114,7 @@ def _objects(found: Installation, store: str) -> list[str]:
 
 
 def _kills(commands: Commands) -> dict[str, int]:
-    return {kind.name: commands.counts[f"{kind.name} kills"] for kind in (MIGRATE, VERIFY, GC)}
+    return {kind.name: commands.counts[f"{kind.name} kills"] for kind in KINDS}
 
 
 def _tell(seed: int, counts: Counter[str], broken: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 import httpx
 import psycopg2
@@ -123,20 +123,21 @@ def rows_against_stores(found: Installation) -> Iterator[str]:
                 yield f"{key} is in {store}, and no row names it"
 
 
-def misplaced(found: Installation, placements: Mapping[str, Collection[str]]) -> list[str]:
-    """Of these hashes, those that do not lie exactly in these stores."""
+def misplaced(found: Installation, folder: str) -> list[str]:
+    """Blobs that assets of paths like `/plain/<folder>/1` hold, and that do not lie exactly where the rules say. Copies
+    for faster reading do not count."""
     held: dict[str, set[str]] = {}
-    for store, sha256 in found.stack.sql("SELECT store, encode(blob, 'hex') FROM replica WHERE state = 'healthy'"):
+    homes = "SELECT store, encode(blob, 'hex') FROM replica WHERE state = 'healthy' AND promoted_at IS NULL"
+    for store, sha256 in found.stack.sql(homes):
         held.setdefault(sha256, set()).add(store)
     return [
         f"{sha256} lies in {sorted(held.get(sha256, ()))} and belongs into {sorted(stores)}"
-        for sha256, stores in placements.items()
-        if held.get(sha256, set()) != set(stores)
+        for sha256, stores in _places(found, folder).items()
+        if held.get(sha256, set()) != stores
     ]
 
 
-def wanted_places(found: Installation, prefix: str) -> dict[str, set[str]]:
-    """Where every blob belongs that assets below the prefix hold, with all stores active."""
+def _places(found: Installation, folder: str) -> dict[str, set[str]]:
     rows = found.stack.sql(
         "SELECT path_text, encode(sha256, 'hex'), size, false FROM asset JOIN blob ON sha256 = asset.blob"
         " UNION ALL SELECT path_text, encode(sha256, 'hex'), size, true FROM asset a"
@@ -145,6 +146,6 @@ def wanted_places(found: Installation, prefix: str) -> dict[str, set[str]]:
     )
     places: dict[str, set[str]] = {}
     for path, sha256, size, variant in rows:
-        if path.startswith(prefix):
+        if path.split("/")[2] == folder:
             places.setdefault(sha256, set()).update(places_of(path, size, variant=variant))
     return places

@@ -33,13 +33,22 @@ class Kind:
     """A command to kill: how long after its job was taken, and where it dawdles so that more than its start is hit."""
 
     name: str
+    job: str
     span: float
     dawdles: dict[str, float]
 
 
-MIGRATE = Kind("migrate", 5.0, {"migrate.after-drain": 0.5, "copy.after-begin": 0.03, "copy.after-put": 0.03})
-VERIFY = Kind("verify", 5.0, {"verify.after-read": 0.02, "verify.after-repair": 0.3, "copy.after-put": 0.3})
-GC = Kind("gc", 2.0, {"gc.after-discard": 0.3, "gc.before-delete": 0.2, "gc.after-delete": 0.2})
+MIGRATE = Kind(
+    "migrate", "migrate", 5.0, {"migrate.after-drain": 0.5, "copy.after-begin": 0.03, "copy.after-put": 0.03}
+)
+VERIFY = Kind("verify", "verify", 5.0, {"verify.after-read": 0.02, "verify.after-repair": 0.3, "copy.after-put": 0.3})
+GC = Kind("gc", "gc", 2.0, {"gc.after-discard": 0.3, "gc.before-delete": 0.2, "gc.after-delete": 0.2})
+
+
+POLICY = Kind(
+    "policy", "demotion", 3.0, {"demote.after-begin": 0.1, "demote.after-copy": 0.1, "demote.after-commit": 0.2}
+)
+KINDS = (MIGRATE, VERIFY, GC, POLICY)
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ class Commands:
     def is_unfinished(self, kind: Kind) -> bool:
         """Has anybody a job of the kind to do still?"""
         query = "SELECT count(*) FROM job WHERE kind = %s AND finished_at IS NULL"
-        return bool(self._stack.sql(query, kind.name)[0][0])
+        return bool(self._stack.sql(query, kind.job)[0][0])
 
     def _kill_follower(self, kind: Kind, dead: tuple[str, int] | None, chance: random.Random) -> None:
         """The maintenance worker that goes on with the job."""
@@ -133,7 +142,7 @@ class Commands:
 
     def _newest(self, kind: Kind) -> tuple[str, int] | None:
         found = self._stack.sql(
-            "SELECT id::text, fence FROM job WHERE kind = %s ORDER BY created_at DESC, id DESC LIMIT 1", kind.name
+            "SELECT id::text, fence FROM job WHERE kind = %s ORDER BY created_at DESC, id DESC LIMIT 1", kind.job
         )
         return found[0] if found else None
 

@@ -6,9 +6,10 @@ import hashlib
 import os
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.soak.many_stores.installation import BUCKET, PREFIX, Installation
+from tests.soak.many_stores.installation import BUCKET, DIRECTORIES, PREFIX, Installation
 from tests.soak.many_stores.load import Load, Sent
 
 GENERATION = 1
@@ -43,23 +44,26 @@ def damage(found: Installation, load: Load, chance: random.Random, count: int) -
             break
         same = [one for one in load.sent if one.told.sha256 == sent.told.sha256 and one.state != "deleted"]
         where = _replicas(found, sent.told.sha256)
-        files = [store for store in where if store in ("near", "far")]
-        if len(same) > 1 or len(where) < 2 or not files:
+        spare = [store for store in where if store in DIRECTORIES and _is_kept_beside(where, store)]
+        if len(same) > 1 or not spare or sent.told.path.startswith("/aging/"):
             continue
-        store = chance.choice(files)
-        key = f"{sent.told.sha256}.{where[store]}"
+        store = chance.choice(spare)
+        key = f"{sent.told.sha256}.{where[store].generation}"
         sent.state = "held"
-        _break(found.file(store, key), chance)
+        _break(found.file(store, key), found.home / "rotten", chance)
         broken[key] = store, sent
     return broken
 
 
 def is_whole(found: Installation, sent: Sent, store: str) -> bool:
-    """Has the store the right bytes under the key that its row names?"""
+    """Has the store the right bytes under the key that its row names? A copy for faster reading may have gone."""
     where = _replicas(found, sent.told.sha256)
     if store not in where:
-        return False
-    return hashlib.sha256(found.read(store, f"{sent.told.sha256}.{where[store]}")).hexdigest() == sent.told.sha256
+        return bool(where)
+    return (
+        hashlib.sha256(found.read(store, f"{sent.told.sha256}.{where[store].generation}")).hexdigest()
+        == sent.told.sha256
+    )
 
 
 def until_whole(found: Installation, broken: dict[str, tuple[str, Sent]], seconds: float) -> list[str]:
@@ -72,17 +76,29 @@ def until_whole(found: Installation, broken: dict[str, tuple[str, Sent]], second
         time.sleep(0.5)
 
 
-def _replicas(found: Installation, sha256: str) -> dict[str, int]:
-    """The generation in each store; nothing while anything else goes on with the blob."""
+@dataclass(frozen=True)
+class _Copy:
+    generation: int
+    stays: bool
+    """It is not one for faster reading, which goes when others need its room."""
+
+
+def _is_kept_beside(where: dict[str, _Copy], store: str) -> bool:
+    return any(copy.stays for name, copy in where.items() if name != store)
+
+
+def _replicas(found: Installation, sha256: str) -> dict[str, _Copy]:
+    """What each store has; nothing while anything goes on with the blob."""
     rows = found.stack.sql(
-        "SELECT store, generation, state = 'healthy' AND gc_after IS NULL FROM replica JOIN blob ON sha256 = blob"
-        " WHERE encode(blob, 'hex') = %s",
+        "SELECT store, generation, promoted_at IS NULL, state = 'healthy' AND gc_after IS NULL"
+        " FROM replica JOIN blob ON sha256 = blob WHERE encode(blob, 'hex') = %s",
         sha256,
     )
-    return {store: generation for store, generation, _ in rows} if all(quiet for _, _, quiet in rows) else {}
+    quiet = all(row[3] for row in rows)
+    return {store: _Copy(generation, stays) for store, generation, stays, _ in rows} if quiet else {}
 
 
-def _break(path: Path, chance: random.Random) -> None:
+def _break(path: Path, scratch: Path, chance: random.Random) -> None:
     """As a disk does it: the name stays. Not in place, since a reader may have the file open."""
     if chance.random() < 0.3:
         path.unlink()
@@ -90,7 +106,6 @@ def _break(path: Path, chance: random.Random) -> None:
     content = bytearray(path.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     said = path.stat()
-    scratch = path.with_name("rotten")
     scratch.write_bytes(content)
     os.utime(scratch, ns=(said.st_atime_ns, said.st_mtime_ns))
     scratch.rename(path)

@@ -1,4 +1,4 @@
-"""A stack with four stores of three kinds, hybrid and replicated rules, and what each of its stores holds."""
+"""A stack with four stores of three kinds, hybrid, replicated and aging rules, and what each of its stores holds."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ WORK = SETTINGS.replace("maintenance_seconds = 1", "maintenance_seconds = 2")
 WORK = WORK.replace("pending_grace_seconds = 3", "pending_grace_seconds = 20")
 WORK = WORK.replace("lease_seconds = 4", "lease_seconds = 3").replace("solo_seconds = 8", "solo_seconds = 120")
 WORK = WORK.replace("threads = 32", "threads = 64")
+WORK = WORK.replace("[work]", "[work]\npolicy_seconds = 60")
 
 PLACES = """
 [stores.near]
 kind = "filesystem"
 root = "{home}/near"
 tier = "hot"
+promote_up_to = "600KiB"
+promote_max_bytes = "100KiB"
 [stores.far]
 kind = "filesystem"
 root = "{home}/far"
@@ -61,16 +64,33 @@ kind = "original"
 store = "far"
 replicas = ["cloud"]
 replication = "background"
+[[demotion]]
+from = "near"
+to = "far"
+match = "/aging/**"
+kind = "original"
+older_than_days = 0.0002
+pinned = ["/aging/*/0", "/aging/0"]
+[[demotion]]
+from = "far"
+to = "cloud"
+match = "/aging/**"
+kind = "original"
+older_than_days = 0.0005
+pinned = ["/aging/*/0", "/aging/0"]
 """
-FOLDERS = ("plain", "hybrid", "pairs", "behind")
+"""Originals below `/aging` go on after 17 and after 43 seconds, but for pinned ones."""
+FOLDERS = ("plain", "hybrid", "pairs", "behind", "aging")
 
 
 def places_of(path: str, size: int, *, variant: bool) -> set[str]:
-    """What the rules above say, once more in other words."""
-    folder = path.split("/")[1]
+    """What the rules above say, once more in other words; of what ages, in the end."""
+    folder, *_, name = path.split("/")[1:]
+    if folder == "aging" and not variant:
+        return {"near"} if name == "0" else {"cloud"}
     if folder == "hybrid" and size <= SMALL_BYTES:
         return {"rows"}
-    if folder in ("plain", "hybrid") or variant:
+    if folder in ("plain", "hybrid", "aging") or variant:
         return {"near"}
     return {"near", "far"} if folder == "pairs" else {"far", "cloud"}
 

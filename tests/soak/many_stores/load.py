@@ -133,16 +133,18 @@ class Load:
 
     def _turn(self, chance: random.Random) -> None:
         alive, dice = self.among("alive"), chance.random()
-        if dice < 0.35 or len(alive) < ALIVE // 4:
+        if len(alive) < ALIVE // 4 or dice < 0.25:
             self._upload(chance)
-        elif dice < 0.62:
+        elif dice < 0.50:
             self._read(chance.choice(alive), chance)
-        elif dice < 0.75:
+        elif dice < 0.65:
             self._ask_variant(chance.choice(alive), chance)
-        elif dice < 0.80:
+        elif dice < 0.70:
             self._look_for_deleted(chance)
-        elif len(alive) > ALIVE or dice > 0.96:
+        elif len(alive) > ALIVE:
             self._delete_one(chance)
+        else:
+            self._upload(chance)
 
     def _upload(self, chance: random.Random) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.soak.many_stores import damage
-from tests.soak.many_stores.commands import GC, MIGRATE, VERIFY, Commands, Kind
+from tests.soak.many_stores.commands import GC, MIGRATE, POLICY, VERIFY, Commands, Kind
 from tests.soak.many_stores.installation import STORES, Installation
 from tests.soak.many_stores.load import Load
 
@@ -49,7 +49,7 @@ class Rounds:
         self.counts["rounds"] += 1
 
     def _at_once(self, number: int) -> None:
-        """A migration, a verification and a collection, each in a thread of its own."""
+        """A migration, a verification, a collection and a demotion, each in a thread of its own."""
         source, target = self.chance.sample(STORES, 2)
         if number % 2 == 0:
             source = self._fullest(target)
@@ -60,6 +60,7 @@ class Rounds:
             (MIGRATE, itertools.cycle([there, back])),
             (VERIFY, itertools.repeat(("--max-mb-s", "0.4"))),
             (GC, itertools.repeat(("--grace-hours", "0"))),
+            (POLICY, itertools.repeat(("--max-mb-s", "0.05"))),
         ]
         threads = [
             threading.Thread(
@@ -113,6 +114,7 @@ class Rounds:
         runs: list[Words] = [
             ("migrate", "--from", source, "--to", target, "--delete-source", "--dry-run", "--json"),
             ("gc", "--grace-hours", "0", "--dry-run", "--json"),
+            ("policy", "--dry-run", "--json"),
         ]
         self.planted |= damage.plant_orphans(self.found, self.chance, ORPHANS)
         with self.load.paused(), self._workers_stopped():
