@@ -21,7 +21,7 @@ from core.errors import Archived, BadRequest, StoreUnavailable
 from core.model import Asset, Job, JobState, Replica, VariantState
 from core.sections import Placement
 from metadata.schema import installation
-from pipeline import jobs, migration, ownership, read, repair, restoration, sources, verification
+from pipeline import failover, jobs, migration, ownership, read, repair, restoration, sources, verification
 from pipeline.job_kinds import KINDS, create
 from pipeline.quarantine import verdict
 from tests.pictures import encoded, photo
@@ -120,6 +120,31 @@ def test_another_replica_is_read_first_and_nothing_restored(line: Line, server: 
     refused(line, asset)
     healthy = line.services.metadata.blobs.replicas(asset.blob.sha256)
     assert [one.store for one in healthy] == ["cold"], "the missing one is marked, the archived one is not"
+
+
+def test_a_slow_store_is_waited_for_before_an_archive_is_asked(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    asset = line.bring("/twice/bare/s.jpg", BODY)
+    near = line.services.store("near")
+    ready, opening = time.monotonic() + 0.8, near.open
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(max(0.0, ready - time.monotonic()))
+        return opening(*given)
+
+    monkeypatch.setattr(failover, "OPEN_SECONDS", 0.2)
+    monkeypatch.setattr(near, "open", slowly)
+    assert content(line, asset) == BODY
+    assert line.services.metadata.jobs.newest(1) == []
+
+
+def test_where_the_others_do_not_answer_the_archive_is_asked(line: Line, tmp_path: Path) -> None:
+    asset = line.bring("/twice/bare/u.jpg", BODY)
+    (tmp_path / "near" / "objects").rename(tmp_path / "away")
+    job = refused(line, asset).job
+    (tmp_path / "away").rename(tmp_path / "near" / "objects")
+    assert content(line, asset) == BODY, "whoever answers again is read, whatever the archive does"
+    assert restored(line, job.id).state is JobState.DONE
+    assert len(line.services.metadata.blobs.replicas(asset.blob.sha256)) == 2
 
 
 def test_a_lost_replica_is_repaired_once_the_archive_gave_the_bytes(line: Line, tmp_path: Path) -> None:
