@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from coordination.probes import RedisProbe
-from core.errors import Forbidden, MillraceError, Misconfigured, StoreFull
-from core.findings import Check, Finding, Grade, ok, problem
+from core.errors import Archived, Forbidden, MillraceError, Misconfigured, StoreFull
+from core.findings import Check, Finding, Grade, note, ok, problem
 from core.settings import Settings
 from database.transactions import Database
 from metadata.probes import PostgresProbe
+from pipeline import accesses
 from pipeline.advice import advise
 from pipeline.wants import Profiles
 from storage import registry
@@ -126,13 +127,14 @@ def _connections(settings: Settings) -> int:
 
 
 def _connections_of_stores(settings: Settings) -> int:
-    """What a process opens at most for stores in the database of the metadata."""
+    """What a process opens at most for stores in the database of the metadata, and to write down what is read."""
     try:
         found = registry.describe(settings).values()
+        noting = accesses.are_wanted(settings, registry.options_of(settings))
     except Misconfigured:  # said of the store itself
         return 0
     here = [options for options in found if options["kind"] == "postgres" and options["url"] is None]
-    return sum(options["pool_size"] + options["reader_snapshots"] for options in here)
+    return sum((int(options["pool_size"]) + int(options["reader_snapshots"]) for options in here), int(noting))
 
 
 def _redis(settings: Settings) -> Patient:
@@ -221,6 +223,8 @@ def _silence(seconds: float) -> str:
 
 
 def _failed(check: str, failure: Exception) -> Finding:
+    if isinstance(failure, Archived):
+        return note(check, "what is written here goes into an archive, and is read only after it was restored")
     if isinstance(failure, Misconfigured):
         return problem(check, failure.detail, "correct the settings; `millrace config` prints what is in force")
     if isinstance(failure, StoreFull):

@@ -72,6 +72,9 @@ def test_no_frequent_query_reads_a_whole_table(metadata: Metadata, scans: list[s
         "upload": lambda: metadata.uploads.find(upload_id, host_lost=HOUR),
         "page": lambda: metadata.failures.page(None, 10),
         "pending": lambda: metadata.blobs.give_up_pending(HOUR, 10),
+        "last read": lambda: metadata.tiers.read([bytes(blob)], HOUR),
+        "promote": lambda: metadata.tiers.promote([bytes(blob)], "hot", up_to=10, max_bytes=10),
+        "evict": lambda: metadata.tiers.evict("hot", 0),
         "collect": lambda: metadata.blobs.collect(5, everything),
         "record": lambda: Ingester(metadata).ingest(manifest(), [want("a")], LEASE),
         "delete": lambda: Ingester(metadata).delete("/a.png"),
@@ -80,6 +83,6 @@ def test_no_frequent_query_reads_a_whole_table(metadata: Metadata, scans: list[s
     for name, call in calls.items():
         scans.clear()
         call()
-        # `host` and `garbage` are tiny or empty here: a scan is the right plan.
-        read[name] = set(scans) - {"host", "garbage", "label", "tag", "tombstone"}
+        # `host`, `store` and `garbage` are tiny or empty here: a scan is the right plan.
+        read[name] = set(scans) - {"host", "store", "garbage", "label", "tag", "tombstone"}
     assert {name: tables for name, tables in read.items() if tables} == {}

@@ -12,7 +12,7 @@ import pytest
 from core.errors import DatabaseUnavailable
 from core.model import Asset, JobState, Replica, StoreState
 from core.sections import Demotion, Placement, Work
-from pipeline import accesses, maintenance, repair, verification
+from pipeline import accesses, doctor, maintenance, repair, services, verification
 from pipeline.accesses import NoAccesses, WrittenAccesses
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import run
@@ -29,8 +29,9 @@ def tiered(home: Path, database_url: str, **hot: Any) -> Line:
 
 @pytest.fixture
 def line(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """It writes when it is told to."""
+    """It writes when it is told to, and knows at once what is said of stores."""
     monkeypatch.setattr(accesses, "WRITE_SECONDS", 3600.0)
+    monkeypatch.setattr(services, "STATES_SECONDS", 0.0)
     made = tiered(tmp_path, database_url)
     yield made
     made.close()
@@ -155,19 +156,20 @@ def test_a_hot_store_that_takes_nothing_new_takes_no_copies(line: Line, state: s
     one, other = pictures(line, 2)
     promoted(line, one)
     line.services.metadata.stores.set_state(StoreState("fast", state, None))
-    time.sleep(1.1)  # what this process knows of its stores is a second old at most
     read(line, other)
     write(line)
     maintenance.evict_copies(line.services)
     assert len(copies(line)) == left
 
 
-def test_another_hot_store_takes_copies_where_the_first_drains(tmp_path: Path, database_url: str) -> None:
+def test_another_hot_store_takes_copies_where_the_first_drains(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "STATES_SECONDS", 0.0)
     line = lined(tmp_path, database_url, Placement(store="far"), far={"tier": "cold"}, fast=HOT, main=HOT)
     first, second = pictures(line, 2)
     for asset, state in ((first, "active"), (second, "draining")):
         line.services.metadata.stores.set_state(StoreState("fast", state, None))
-        time.sleep(1.1)
         read(line, asset)
         write(line)
     assert [one.blob.sha256 for one in copies(line)] == [first.blob.sha256]
@@ -192,6 +194,13 @@ def test_notes_are_taken_only_where_something_depends_on_them(tmp_path: Path, da
     assert kind(Demotion(**rule, older_than_days=1)) is NoAccesses
     assert kind(Demotion(**rule, unread_days=1)) is WrittenAccesses
     assert kind(promote_up_to="1GiB") is WrittenAccesses
+
+
+def test_the_doctor_counts_the_connection_of_those_who_note(line: Line, tmp_path: Path) -> None:
+    bare = line.settings.model_copy(update={"stores": stores(tmp_path)})
+    work = bare.work
+    processes = bare.web.workers + work.ingest_concurrency + work.variants_concurrency + 1
+    assert doctor._connections(line.settings) == doctor._connections(bare) + processes
 
 
 def test_last_reads_are_as_coarse_as_the_settings_say(tmp_path: Path, database_url: str) -> None:
