@@ -51,11 +51,15 @@ def test_a_service_that_honours_them_and_one_without_the_bucket(tmp_path: Path, 
             MILLRACE_STAGING__EPHEMERAL="true",
             MILLRACE_STORES__MAIN=json.dumps(s3_options(server.endpoint)),
             MILLRACE_STORES__LOST=json.dumps(s3_options(server.endpoint, bucket="mistyped")),
+            MILLRACE_STORES__ICE=json.dumps(s3_options(server.endpoint, key_prefix="ice", storage_class="GLACIER")),
             **services,
         )
         assert [one for one in said.problems() if "lost" not in one] == []
         assert "5,242,881 bytes, which go in parts" in said.finding("store:main", "large body")["detail"]
         assert server.requests("POST", "probes/millrace-doctor/") >= 2  # begun and completed
+        for check in ("read", "range", "large body", "link", "latency"):
+            found = said.finding("store:ice", check)
+            assert (found["grade"], "archive" in found["detail"]) == ("note", True)
         assert "NoSuchBucket" in said.finding("store:lost", "write")["detail"]
         assert server.keys("probes") == []
 
