@@ -1,8 +1,9 @@
 """Several real stores behind the face of one, put together in the only way there is: rows and placement rules.
 
 An asset whose path is the key stands for the object. Its id is made from the key, as that of an upload with an
-`Idempotency-Key` is, so PostgreSQL decides who creates it. What a beat would do in a running Millrace (repair, giving
-up reservations, collecting garbage) is `settle`.
+`Idempotency-Key` is, so PostgreSQL decides who creates it. What goes on in the background of a running Millrace is here
+done when a test says so: `copy` fills replicas that are wanted, also those for faster reading, and `settle` gives up
+reservations and collects garbage, too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -29,6 +30,7 @@ from core.sections import Locks, PathRule, Placement, Work
 from core.settings import Settings
 from metadata.paths import AssetPath
 from pipeline import change, maintenance, repair, sources
+from pipeline.accesses import WrittenAccesses
 from pipeline.place import place
 from pipeline.services import Services, build
 from storage.interface import Span, Stored
@@ -166,10 +168,17 @@ class Composite(ServedHere):
         """What was ever found missing or corrupt."""
         return self._sql("SELECT store, result, detail FROM verify_event WHERE result IN ('missing', 'corrupt')")
 
-    def replicate(self, sha256: bytes) -> None:
-        """As the beat does, until every replica that is wanted is there."""
+    def promoted(self, sha256: bytes) -> frozenset[str]:
+        """The stores that have a copy for faster reading."""
+        query = "SELECT store FROM replica WHERE blob = %s AND promoted_at IS NOT NULL"
+        return frozenset(store for (store,) in self._sql(query, sha256))
+
+    def copy(self, sha256: bytes) -> None:
+        """Until every replica that is wanted is there."""
+        if isinstance(self.services.accesses, WrittenAccesses):
+            self.services.accesses.write()
         last = time.monotonic() + PATIENCE_SECONDS
-        while set(self.replicas(sha256).values()) != {"healthy"}:
+        while set(self.replicas(sha256).values()) - {"healthy"}:
             assert time.monotonic() < last, self.replicas(sha256)
             if not repair.repair(self.services):
                 time.sleep(0.005)  # another thread has it, or it is not due yet
@@ -244,7 +253,7 @@ class Composite(ServedHere):
 
 class Watched(ServedHere):
     """A composite whose every write is looked at in the stores themselves: those that the rule names hold the bytes,
-    each once, and no other does."""
+    each once, and no other does but for faster reading. What is read is promoted where there is a hot store."""
 
     def __init__(self, composite: Composite) -> None:
         self.name = composite.name
@@ -256,12 +265,16 @@ class Watched(ServedHere):
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         stored = self.composite.put(key, body, size=size, sha256=sha256, media_type=media_type)
-        self.composite.replicate(sha256)
-        assert self.composite.held(sha256) == sorted(self.composite.wanted(key))
+        self.composite.copy(sha256)
+        assert self.composite.held(sha256) == sorted(self.composite.wanted(key) | self.composite.promoted(sha256))
         return stored
 
-    def open(self, key: str, span: Span | None = None) -> AbstractContextManager[BinaryIO]:
-        return self.composite.open(key, span)
+    @contextmanager
+    def open(self, key: str, span: Span | None = None) -> Iterator[BinaryIO]:
+        sha256 = self.composite.asset(key).blob.sha256
+        with self.composite.open(key, span) as body:
+            yield body
+        self.composite.copy(sha256)
 
     def head(self, key: str) -> Stored:
         return self.composite.head(key)
