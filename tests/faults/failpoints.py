@@ -46,8 +46,8 @@ ELSEWHERE = {
             "catalogue.after-forget",
         ),
         "pipeline/test_compaction": ("catalogue.after-merge", "catalogue.after-carry"),
+        "pipeline/test_rebuild": ("rebuild.before-commit", "rebuild.after-commit"),
         "pipeline/test_orphans": ("gc.after-discard", "adopt.after-delete"),
-        "pipeline/test_restoration": ("restore.after-look",),
         "pipeline/test_restoration": ("restore.after-look",),
         "pipeline/test_policy_kills": (
             "demote.after-begin",
