@@ -12,11 +12,13 @@ import psycopg2
 import pytest
 
 from core.model import JobState
+from core.sections import Demotion, Placement
 from pipeline import accesses, migration, quarantine, repair, verification
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line
-from tests.pipeline.test_placement import delete, held_by, read
-from tests.pipeline.test_promotion import copies, pictures, promoted, tiered, write
+from tests.pipeline.policy_line import demote, homes
+from tests.pipeline.test_placement import PICTURE, delete, held_by, read, stores
+from tests.pipeline.test_promotion import HOT, copies, pictures, promoted, tiered, write
 
 _REPAIR = """
 import sys
@@ -80,7 +82,7 @@ def test_a_store_that_takes_no_copies_is_given_up_and_no_trouble(line: Line, tmp
     wished(line, 1)
     full = tiered(tmp_path, database_url, min_free_bytes="1000TiB")
     for left in (1, 1, 0):
-        assert repair.repair(full.services) == 0
+        assert repair.repair(full.services, limit=1) == 0
         assert len(copies(line)) == left
         due_now(database_url)
     assert repair.repair(full.services) == 0
@@ -151,3 +153,25 @@ def test_a_deleted_asset_leaves_no_copy(line: Line) -> None:
     line.collect()
     assert [one.blob.sha256 for one in copies(line)] == [kept.blob.sha256]
     assert len(list(line.services.store("fast").scan())) == len(list(line.services.store("far").scan())) == 1
+
+
+def test_what_a_policy_moved_away_comes_back_as_a_copy_and_goes_round_no_more(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accesses, "WRITE_SECONDS", 3600.0)
+    rule = Demotion.model_validate({"from": "fast", "to": "far"})
+    places = stores(tmp_path, fast=HOT, far={"tier": "cold"})
+    line = Line(tmp_path, database_url, stores=places, placement=(Placement(store="fast"),), demotion=(rule,))
+    one, other = line.bring("/bare/a.jpg", PICTURE), line.bring("/bare/b.jpg", PICTURE)
+    assert demote(line).progress["moved"] == 1
+    assert (held_by(line, one.blob), copies(line)) == (["far"], [])
+    promoted(line, one)
+    assert [copy.blob for copy in copies(line)] == [one.blob]
+    assert demote(line).progress["total"] == 0
+    delete(line, other)
+    line.collect()
+    assert (held_by(line, one.blob), homes(line, one.blob)) == (["far", "fast"], {"far": "fast"})
+    line.bring("/bare/c.jpg", PICTURE)
+    line.collect()
+    assert (copies(line), homes(line, one.blob)["fast"]) == ([], "fast")
+    line.close()
