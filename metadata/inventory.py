@@ -90,13 +90,15 @@ class Inventory:
         return self._replicas(query.order_by(replica.c.blob).limit(limit))
 
     def stale(self, stores: Sequence[str], before: datetime, limit: int, after: Place | None = None) -> list[Replica]:
-        """Healthy ones whose bytes were not read since `before`, the oldest first."""
+        """Healthy ones whose bytes were not read since `before`, the oldest first. `after` leads past those that stay
+        so: it costs more where many were read at one time, or never."""
         read_at = replica.c.last_verified_at
         query = rows.replicas().where(replica.c.state == "healthy", replica.c.store.in_(stores))
         query = query.where(or_(read_at.is_(None), read_at < before))
+        query = query.order_by(read_at.nulls_first())
         if after is not None:
-            query = query.where(_comes_after(*after))
-        return self._replicas(query.order_by(read_at.nulls_first(), replica.c.blob, replica.c.store).limit(limit))
+            query = query.where(_comes_after(*after)).order_by(replica.c.blob, replica.c.store)
+        return self._replicas(query.limit(limit))
 
     def sick(self, stores: Sequence[str], after: tuple[bytes, str], limit: int) -> list[Replica]:
         """Missing and corrupt ones, in the order of their hashes and stores. Copies for faster reading are no loss."""

@@ -153,14 +153,21 @@ class _Run:
             yield after
 
     def content(self, after: str) -> Iterator[str]:
-        """What was read has a younger date, what is in an archive keeps its own. A store that is left out drops out."""
+        """What was read has a younger date, so the place is in the rows, until something is met in an archive, which
+        keeps its own: from then on it is a place among them. A store that is left out drops out."""
         while page := self.inventory.stale(self._answering(), self.began, ROWS, _place(after)):
             begun = time.monotonic()
             for one in page:
                 if one.blob.size >= LARGE_BYTES:
                     yield after  # a wish is heard before it begins
-                yield from self._answer(one.store, partial(self._read, one), after)
-                after = f"{one.verified_at or ''}/{one.blob.sha256.hex()}/{one.store}"
+                read = yield from self._answer(one.store, partial(self._read, one), after)
+                if after:
+                    after = f"{one.verified_at or ''}/{one.blob.sha256.hex()}/{one.store}"
+                    if read is False:
+                        self._done_with(one, archived=1)
+                elif read is False:
+                    after = FIRST
+                    break
                 if time.monotonic() - begun > STEP_SECONDS:
                     begun = time.monotonic()
                     yield after
@@ -211,10 +218,13 @@ class _Run:
                 self.services.lookups.forget_replicas(one.blob.sha256)
                 self._count(corrupt=1)
         except Archived:
-            self._count(archived=1)
+            return False
         failpoint("verify.after-read", one.key)
-        self._count(done_bytes=min(one.blob.size, self.progress.total_bytes - self.progress.done_bytes))
+        self._done_with(one)
         return True
+
+    def _done_with(self, one: Replica, **more: int) -> None:
+        self._count(done_bytes=min(one.blob.size, self.progress.total_bytes - self.progress.done_bytes), **more)
 
     def _mark(self, one: Replica, state: Literal["missing", "corrupt"], detail: str) -> None:
         if self.services.metadata.repairs.mark(one, state, detail) == "marked":
@@ -259,6 +269,10 @@ class _Run:
         flowed = min(self.throttle.passed - self.passed, self.reading)
         done_bytes = min(self.progress.done_bytes + flowed, self.progress.total_bytes)
         return replace(self.progress, done_bytes=done_bytes).to_json()
+
+
+FIRST: Final = "//"
+"""Of the places among those that are oldest."""
 
 
 def _place(said: str) -> Place | None:
