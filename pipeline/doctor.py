@@ -225,8 +225,6 @@ def _silence(seconds: float) -> str:
 def _failed(check: str, failure: Exception) -> Finding:
     if isinstance(failure, Archived):
         return note(check, "what is written here goes into an archive, and is read only after it was restored")
-    if isinstance(failure, Archived):
-        return note(check, "what is written here goes into an archive, and is read only after it was restored")
     if isinstance(failure, Misconfigured):
         return problem(check, failure.detail, "correct the settings; `millrace config` prints what is in force")
     if isinstance(failure, StoreFull):
