@@ -77,7 +77,7 @@ def collect(connection: Connection, limit: int, needed: Needed) -> tuple[int, in
         _drop_surplus(connection, sorted(referred), needed)
     gone = [sha256 for sha256 in due if sha256 not in referred]
     if gone:
-        _discard_replicas(connection, gone)
+        discard_replicas(connection, gone)
         connection.execute(delete(blob).where(blob.c.sha256.in_(gone)))
     failpoint("collect.before-commit")
     return len(due), len(gone)
@@ -94,7 +94,7 @@ def give_up_pending(connection: Connection, older_than: timedelta, limit: int) -
     )
     found = connection.execute(stale).all()
     for sha256, store in found:
-        _discard_replicas(connection, [sha256], store)
+        discard_replicas(connection, [sha256], store)
         # The blob itself goes the one way there is, after its references are counted.
         connection.execute(update(blob).where(blob.c.sha256 == sha256).values(gc_after=func.now()))
     return len(found)
@@ -168,7 +168,7 @@ def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed
         if any(row.state == "healthy" and row.store in keep for row in replicas):
             for row in replicas:
                 if row.store not in keep:
-                    _discard_replicas(connection, [sha256], row.store)
+                    discard_replicas(connection, [sha256], row.store)
 
 
 def references(connection: Connection, sha256: bytes) -> Iterator[Reference]:
@@ -189,7 +189,7 @@ def references(connection: Connection, sha256: bytes) -> Iterator[Reference]:
             after = page[-1].id
 
 
-def _discard_replicas(connection: Connection, blobs: Sequence[bytes], store: str | None = None) -> None:
+def discard_replicas(connection: Connection, blobs: Sequence[bytes], store: str | None = None) -> None:
     """The rows go, and their keys become garbage."""
     chosen = and_(replica.c.blob.in_(blobs), true() if store is None else replica.c.store == store)
     key = func.encode(replica.c.blob, "hex", type_=Text).concat(".").concat(cast(replica.c.generation, Text))

@@ -25,7 +25,7 @@ from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
 from database.transactions import Database
-from metadata import blobs, leases, links, outbox, repairs, rows
+from metadata import blobs, leases, links, outbox, remaking, repairs, rows
 from metadata.arrays import Rows
 from metadata.outbox import catalogue_event
 from metadata.schema import asset, asset_variant, blob, failure, variant
@@ -111,6 +111,11 @@ class Variants:
     def failed(self, leased: Sequence[LeasedVariant], reason: FailureReason, *, final: bool, delay: timedelta) -> None:
         """An error of the variants themselves: due again after `delay`, or, when `final`, failed and visibly so."""
         self._database.run(_fail, leased, reason, final, delay)
+
+    def remake(self, sha256: bytes) -> list[bytes]:
+        """If no good copy of these bytes is left, the variants that they were are pending again. Returns the sources of
+        these; of one whose source is lost, too, nothing can be made."""
+        return self._database.run(remaking.remake, sha256)
 
     def retry(self, variant_id: UUID) -> bool:
         """A failed variant starts anew. False: it is not failed."""

@@ -57,6 +57,11 @@ class Lookups:
     def keep_variant(self, asset_id: UUID, recipe_hash: bytes, ready: BlobFacts) -> None:
         self._cache.put(_variant_key(asset_id, recipe_hash), lookup_json.blob_to(ready), self._seconds)
 
+    def forget_variant(self, asset_id: UUID, recipe_hash: bytes) -> None:
+        """Its bytes are lost."""
+        if self._seconds > 0:
+            self._cache.invalidate([_variant_key(asset_id, recipe_hash)], self._seconds)
+
     def forget_asset(self, path: AssetPath, entry: int) -> None:
         """It may be gone."""
         if self._asset_seconds > 0:

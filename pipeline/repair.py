@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from pipeline.backoff import backoff
 from pipeline.copying import try_copy
+from pipeline.remaking import make_again
 from pipeline.services import Services
 
 LEASE = timedelta(minutes=10)
@@ -20,5 +21,8 @@ def repair(services: Services, limit: int = BATCH) -> int:
         if not due:
             break
         delay = backoff(services.settings, attempts=1)
-        repaired += try_copy(services, due[0], delay=delay) is not None
+        if try_copy(services, due[0], delay=delay) is not None:
+            repaired += 1
+        else:
+            make_again(services, due[0].blob.sha256)
     return repaired

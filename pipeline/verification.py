@@ -2,8 +2,8 @@
 
 Structure: every healthy replica is asked for by `head`, and every object that a listing shows is looked for among the
 rows. Bytes: every replica is read and its hash compared, the one that was verified longest ago first. Then whatever is
-missing or corrupt is made anew from a good replica. What has none is in quarantine: its rows keep saying so, what there
-is of its bytes stays, and `pipeline/quarantine.py` tells of it.
+missing or corrupt is made anew from a good replica. What has none and is a variant is rendered again; an original is in
+quarantine: its rows keep saying so, what there is of its bytes stays, and `pipeline/quarantine.py` tells of it.
 
 Only what a store says counts: one that does not answer, or refuses, is asked again for a while and then left out, and
 its replicas keep their states. A replica that changes while it is looked at is another one, and is not marked.
@@ -31,6 +31,7 @@ from pipeline.job_arguments import Arguments, Rate, chosen
 from pipeline.jobs import Step
 from pipeline.orphans import named
 from pipeline.ownership import MARKER
+from pipeline.remaking import make_again
 from pipeline.services import Services
 from storage.throttle import Throttle
 
@@ -72,6 +73,8 @@ class Progress:
     missing: int = 0
     corrupt: int = 0
     repaired: int = 0
+    remade: int = 0
+    """Lost bytes of variants, which are rendered again."""
     failed: int = 0
     """Missing or corrupt still: nothing good to repair it from, or its store did not take it."""
     archived: int = 0
@@ -180,6 +183,8 @@ class _Run:
             [one] = page
             if try_copy(self.services, one, delay=RETRY, throttle=self.throttle) is not None:
                 self._count(repaired=1)
+            elif make_again(self.services, one.blob.sha256):
+                self._count(remade=1)
             elif self.inventory.is_sick(one):
                 self._count(failed=1)
             failpoint("verify.after-repair", one.key)

@@ -10,10 +10,10 @@ from flask import Blueprint, Response, jsonify, request
 from app import content
 from app.context import raw_path, services, shares, waits
 from app.selectors import parse
-from core.errors import BadRequest, Busy
+from core.errors import BadRequest, Busy, StoreUnavailable
 from core.model import Asset, BlobFacts, Variant
 from metadata.paths import AssetPath
-from pipeline import change, read
+from pipeline import change, read, remaking
 
 blueprint = Blueprint("assets", __name__)
 
@@ -31,7 +31,13 @@ def get(_rest: str) -> Response:
         if address.form not in ("content", "download"):
             return _link(asset)
         blob = _wait_for(wish)
-        response = content.send(services(), request, blob, held)
+        try:
+            response = content.send(services(), request, blob, held)
+        except StoreUnavailable:
+            if not remaking.is_lost(services(), wish, blob):
+                raise
+            blob = _wait_for(wish)
+            response = content.send(services(), request, blob, held)
         if address.form == "download":
             name = asset.path.rsplit("/", 1)[-1]
             response.headers["Content-Disposition"] = content.attachment(name, blob.media_type)

@@ -110,7 +110,7 @@ def test_the_page_is_followed_from_the_first_dump_to_the_last_asset(tmp_path: Pa
         later = stack.bring(7, 10)
         for undone in kept[:2]:
             stack.delete(undone)
-            stack.until(lambda told=undone: stack.content(told).status_code == 404, 10, "it is gone")  # type: ignore[misc]  # its default
+            stack.until(lambda told=undone: stack.content(told).status_code == 404, 10, "it is gone")
         stack.stop()
         shutil.rmtree(stack.home / "postgres")
         for block in (restore_rows, restore_bytes, catch_up_and_verify):

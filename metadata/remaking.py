@@ -1,0 +1,64 @@
+"""A variant whose bytes are lost is made again: it was made once, and its source is there.
+
+In one transaction the variant is pending again, under a fence that no former holder has, and the replicas of what it
+was are garbage, unless something else needs them. Lock order: blob, then replica, and never a wait for a replica: who
+holds one is about to say something else of it. Of several who find the loss at once one does it, and the others see it
+done.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, exists, func, or_, select, update
+
+from core.failpoints import failpoint
+from metadata.collection import discard_replicas
+from metadata.schema import asset, blob, replica, variant
+
+
+def remake(connection: Connection, sha256: bytes) -> list[bytes]:
+    """Returns the sources of the variants that are pending again; none while a copy is good or on its way."""
+    if not _is_lost(connection, sha256):
+        return []
+    good = exists().where(replica.c.blob == variant.c.source, replica.c.state == "healthy")
+    sources = connection.scalars(
+        update(variant)
+        .where(variant.c.blob == sha256, variant.c.state == "ready", good)
+        .values(
+            state="pending",
+            blob=None,
+            attempts=0,
+            unfinished=0,
+            fence=variant.c.fence + 1,
+            lease_until=None,
+            next_attempt_at=func.now(),
+            finished_at=None,
+        )
+        .returning(variant.c.source)
+    ).all()
+    if sources and not _is_needed(connection, sha256):
+        discard_replicas(connection, [sha256])
+        connection.execute(update(blob).where(blob.c.sha256 == sha256).values(gc_after=func.now()))
+    failpoint("remake.before-commit")
+    return sorted(set(sources))
+
+
+def _is_lost(connection: Connection, sha256: bytes) -> bool:
+    """Under locks on the blob and all its replicas."""
+    held = select(blob.c.sha256).where(blob.c.sha256 == sha256).with_for_update()
+    if connection.scalar(held) is None:
+        return False
+    own = select(replica.c.store, replica.c.state).where(replica.c.blob == sha256)
+    free = connection.execute(own.with_for_update(skip_locked=True)).all()
+    there = connection.execute(own).all()
+    return len(free) == len(there) and not {row.state for row in there} & {"healthy", "pending"}
+
+
+def _is_needed(connection: Connection, sha256: bytes) -> bool:
+    query = select(
+        or_(
+            exists().where(asset.c.blob == sha256),
+            exists().where(variant.c.source == sha256),
+            exists().where(variant.c.blob == sha256),
+        )
+    )
+    return bool(connection.scalar(query))
