@@ -39,6 +39,10 @@ class Jobs:
         query = select(job).order_by(job.c.created_at.desc(), job.c.id.desc()).limit(limit)
         return self._database.read(lambda connection: [rows.to_job(row) for row in connection.execute(query)])
 
+    def unfinished(self, kind: str) -> list[Job]:
+        query = select(job).where(job.c.kind == kind, job.c.state.in_(UNFINISHED)).order_by(job.c.created_at)
+        return self._database.read(lambda connection: [rows.to_job(row) for row in connection.execute(query)])
+
     def rested(self, kind: str, seconds: float) -> bool:
         """No job of this kind is unfinished, and none ended in the last `seconds`."""
         return self._database.read(_rested, kind, seconds)

@@ -35,7 +35,6 @@ LEASE = timedelta(minutes=10)
 RETRY = timedelta(seconds=30)
 IN_FLIGHT_SECONDS = 300.0
 """So long a reservation is waited for; one that is older has nobody any more."""
-NEWEST = 1000
 
 
 class Move(Arguments):
@@ -49,10 +48,9 @@ class Move(Arguments):
     @classmethod
     def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         move = cls.of(services, arguments)
-        for job in services.metadata.jobs.newest(NEWEST):
+        for job in services.metadata.jobs.unfinished(KIND):
             other = job.arguments
-            crossing = job.kind == KIND and (other["source"] == move.target or other["target"] == move.source)
-            if crossing and not job.state.ended:
+            if other["source"] == move.target or other["target"] == move.source:
                 raise BadRequest(f"the job {job.id} moves {other['source']!r} to {other['target']!r}: end it first")
         return move.model_dump()
 

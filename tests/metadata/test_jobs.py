@@ -118,6 +118,14 @@ def test_a_wish_is_done_at_once_where_nobody_works_and_shown_where_somebody_does
     assert resumed.state is (JobState.QUEUED if state is JobState.PAUSED else JobState.CANCELLED)
 
 
+def test_the_unfinished_ones_of_a_kind(metadata: Metadata, job: Job) -> None:
+    metadata.jobs.create("restore", {"sha256": "ab"})
+    other = metadata.jobs.create("migrate", {"source": "b", "target": "c"})
+    metadata.jobs.settle(take(metadata), JobState.DONE)
+    metadata.jobs.wish(other.id, "pause")
+    assert [one.id for one in metadata.jobs.unfinished("migrate")] == [other.id]
+
+
 def test_what_ended_makes_room_for_the_same_again(metadata: Metadata, job: Job) -> None:
     metadata.jobs.settle(take(metadata), JobState.DONE)
     again = metadata.jobs.create("migrate", {"source": "a", "target": "b"})
