@@ -67,17 +67,6 @@ def test_a_copier_that_is_killed_is_followed_and_nothing_dangles(
     assert all(held_by(line, one.blob) == ["far", "fast"] for one in copies(line))
 
 
-def test_what_a_killed_copier_put_goes_when_its_row_is_evicted(
-    line: Line, tmp_path: Path, database_url: str, arm: Callable[..., None]
-) -> None:
-    wished(line, 1)
-    arm("copy.after-put", "kill")
-    subprocess.run([sys.executable, "-c", _REPAIR, str(tmp_path), database_url], check=False, timeout=60)
-    assert line.services.metadata.tiers.evict("fast", 0) == 1
-    line.collect()
-    assert list(line.services.store("fast").scan()) == []
-
-
 def test_a_store_that_takes_no_copies_is_given_up_and_no_trouble(line: Line, tmp_path: Path, database_url: str) -> None:
     wished(line, 1)
     full = tiered(tmp_path, database_url, min_free_bytes="1000TiB")
