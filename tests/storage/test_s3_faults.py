@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.errors import AlreadyExists, Forbidden, MillraceError, NotFound, StoreFull, StoreUnavailable
+from core.errors import AlreadyExists, Archived, Forbidden, MillraceError, NotFound, StoreFull, StoreUnavailable
 from storage.interface import Span
 from storage.s3.errors import Outage
 from storage.s3.store import S3Store
@@ -38,7 +38,9 @@ def store(script: Script) -> Iterator[S3Store]:
         (500, "InternalError", Outage),
         (507, "XMinioStorageFull", StoreFull),
         (403, "QuotaExceeded", StoreFull),
-        (403, "InvalidObjectState", StoreUnavailable),
+        (403, "InvalidObjectState", Archived),
+        (403, "ObjectNotInActiveTierError", Archived),
+        (503, "GlacierExpeditedRetrievalNotAvailable", StoreUnavailable),
         (400, "AuthorizationHeaderMalformed", StoreUnavailable),
         (418, "", StoreUnavailable),
     ],
