@@ -220,8 +220,9 @@ class Ingest:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A visible failure, kept for a retry or a discard. `subject` is `ingest` or `variant`; `id` is the upload's or the
-    variant's. `wish` is `retry` or `discard` once somebody asked and the host has not done it yet."""
+    """A visible failure, kept for a retry or a discard. `subject` is `ingest`, `variant` or, with bytes that are lost,
+    `original`; `id` is the upload's, the variant's or the asset's. `wish` is `retry` or `discard` once somebody asked
+    and the host has not done it yet."""
 
     id: UUID
     subject: str

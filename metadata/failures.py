@@ -1,4 +1,5 @@
-"""Visible failures: kept until somebody retries or discards what failed."""
+"""Visible failures: kept until somebody retries or discards what failed. Originals that are lost are among them, for as
+long as they are."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import BadRequest
 from core.model import Failure, FailureReason, Page, StagedEntry
 from database.transactions import Database
-from metadata import rows
+from metadata import lost, rows
 from metadata.schema import failure, upload
 from metadata.uploads import HOST_LOST, upsert_announced
 
@@ -39,6 +40,10 @@ class Failures:
 
     def find(self, failure_id: UUID) -> Failure | None:
         return self._database.read(_find, failure_id)
+
+    def look_again(self, asset_id: UUID) -> Failure | None:
+        """The copies of a lost original are looked at as soon as a worker is free. None: it is not lost (any more)."""
+        return self._database.run(_look_again, asset_id)
 
     def wish(self, failure_id: UUID, wish: str) -> Failure | None:
         """Write `retry` or `discard` on the row, for the host that holds the bytes. None: there is no such failure."""
@@ -98,6 +103,9 @@ def _page(connection: Connection, after: tuple[datetime, UUID] | None, limit: in
     if after is not None:
         query = query.where(tuple_(failure.c.failed_at, failure.c.id) < after)
     found = [rows.to_failure(row) for row in connection.execute(query)]
+    # Not as one query: over a union PostgreSQL would sort both wholes.
+    found += lost.page(connection, after, limit + 1)
+    found.sort(key=lambda one: (one.failed_at, one.id), reverse=True)
     items = found[:limit]
     return Page(items, _cursor(items[-1]) if len(found) > limit else None)
 
@@ -120,7 +128,12 @@ def _parse_cursor(text: str) -> tuple[datetime, UUID]:
 
 def _find(connection: Connection, failure_id: UUID) -> Failure | None:
     row = connection.execute(rows.failures().where(failure.c.id == failure_id)).one_or_none()
-    return None if row is None else rows.to_failure(row)
+    return lost.find(connection, failure_id) if row is None else rows.to_failure(row)
+
+
+def _look_again(connection: Connection, asset_id: UUID) -> Failure | None:
+    lost.hurry(connection, asset_id)
+    return lost.find(connection, asset_id)
 
 
 def _wish(connection: Connection, failure_id: UUID, wish: str) -> Failure | None:

@@ -37,7 +37,7 @@ from core.model import BlobFacts, Replica
 from database.transactions import Database
 from metadata import rows
 from metadata.arrays import Rows
-from metadata.repairs import DUE
+from metadata.lost import SICK
 from metadata.restored import settle_names
 from metadata.schema import asset, asset_variant, blob, garbage, installation, replica, variant
 
@@ -48,8 +48,6 @@ Place = tuple[datetime | None, bytes, str]
 """Of a replica among those that were not read lately: when it was read last, its blob, its store."""
 
 PATHS = 3
-
-_SICK = and_(replica.c.state.in_(DUE), replica.c.promoted_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +100,14 @@ class Inventory:
 
     def sick(self, stores: Sequence[str], after: tuple[bytes, str], limit: int) -> list[Replica]:
         """Missing and corrupt ones, in the order of their hashes and stores. Copies for faster reading are no loss."""
-        query = rows.replicas().where(_SICK, replica.c.store.in_(stores))
+        query = rows.replicas().where(SICK, replica.c.store.in_(stores))
         query = query.where(tuple_(replica.c.blob, replica.c.store) > tuple_(literal(after[0]), literal(after[1])))
         return self._replicas(query.order_by(replica.c.blob, replica.c.store).limit(limit))
 
     def is_sick(self, one: Replica) -> bool:
         """Is the blob's replica in this store missing or corrupt, whatever its generation is by now?"""
         there = exists().where(replica.c.blob == one.blob.sha256, replica.c.store == one.store)
-        return self._database.read(lambda connection: bool(connection.scalar(select(there.where(_SICK)))))
+        return self._database.read(lambda connection: bool(connection.scalar(select(there.where(SICK)))))
 
     def quarantined(self, stores: Sequence[str], limit: int) -> list[Quarantined]:
         """Blobs with a sick replica in one of these stores and no healthy one anywhere."""
@@ -166,7 +164,7 @@ def _quarantined(connection: Connection, stores: Sequence[str], limit: int) -> l
     other = replica.alias()
     good = exists().where(other.c.blob == replica.c.blob, other.c.state == "healthy")
     here = replica.c.store.in_(stores)
-    lost = select(replica.c.blob).where(_SICK, here, ~good).distinct()
+    lost = select(replica.c.blob).where(SICK, here, ~good).distinct()
     found: dict[bytes, BlobFacts] = {}
     states: dict[bytes, dict[str, str]] = {}
     chosen = lost.order_by(replica.c.blob).limit(limit)

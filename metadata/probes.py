@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from core.findings import Check, Finding, note, ok, problem
 from core.timings import measure
 from database.transactions import Database
-from metadata import migrate
+from metadata import lost, migrate
 from metadata.schema import metadata
 
 OLDEST = 150_000
@@ -43,6 +43,7 @@ class PostgresProbe:
             Check("clock", self._clock),
             Check("latency", self._latency),
             Check("hosts", self._hosts),
+            Check("quarantine", self._quarantine),
         )
 
     def _version(self) -> Finding:
@@ -160,6 +161,18 @@ class PostgresProbe:
         """Hosts whose heartbeat is younger than ten minutes."""
         (count,) = self._row("SELECT count(*)::int FROM host WHERE last_seen > now() - interval '10 minutes'")
         return ok("hosts", f"{count} with a heartbeat in the last ten minutes", hosts=count)
+
+    def _quarantine(self) -> Finding:
+        blobs, assets = self._database.read(lost.count)
+        if not blobs:
+            return ok("quarantine", "a good copy is left of everything", blobs=0, assets=0)
+        return problem(
+            "quarantine",
+            f"no good copy is left of {blobs:,} objects, among them the originals of {assets:,} assets",
+            "see `millrace failures` for these assets, and let `millrace storage verify` look for copies of everything",
+            blobs=blobs,
+            assets=assets,
+        )
 
     def _row(self, statement: str) -> Sequence[Any]:
         return self._database.read(lambda connection: connection.execute(text(statement)).one())

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 from uuid import UUID
 
-from core.errors import NotFound
+from core.errors import BadRequest, NotFound
 from core.failpoints import failpoint
 from core.model import Failure, Page
 from pipeline.services import Services
@@ -40,11 +40,14 @@ def wish(services: Services, failure_id: UUID, what: Wish) -> Failure | None:
     """The failure with the wish on it, or None: it is settled already.
 
     Raises:
+        BadRequest: a lost original is discarded by deleting its asset.
         NotFound: there is no such failure (any more).
     """
     failures = services.metadata.failures
     failure = find(services, failure_id)
     failpoint("failure.before-wish")
+    if failure.subject == "original":
+        return _wish_for_original(services, failure_id, what)
     if failure.subject == "variant" and what == "discard":
         services.metadata.variants.forget(failure_id)
     elif failure.subject == "variant":
@@ -54,3 +57,9 @@ def wish(services: Services, failure_id: UUID, what: Wish) -> Failure | None:
     else:
         return failures.wish(failure_id, what)
     return None
+
+
+def _wish_for_original(services: Services, asset_id: UUID, what: Wish) -> Failure | None:
+    if what == "discard":
+        raise BadRequest("this is an asset whose bytes are lost: delete it, or bring the same picture again")
+    return services.metadata.failures.look_again(asset_id)

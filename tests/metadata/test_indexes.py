@@ -18,6 +18,7 @@ MANY = """
         FROM generate_series(1, 5000) n;
     INSERT INTO replica (blob, store, generation, state)
         SELECT sha256, 'main', 1, CASE WHEN gc_after IS NULL THEN 'healthy' ELSE 'pending' END FROM blob;
+    INSERT INTO verify_event (blob, store, generation, result) SELECT sha256, 'main', 1, 'missing' FROM blob;
     INSERT INTO asset (id, path, path_text, path_hash, entry, blob, width, height, orientation, has_alpha, fingerprint,
                        upload_id, accepted_at)
         SELECT gen_random_uuid(), 'a'::ltree, '/a', sha256((n / 10)::text::bytea), n, sha256(n::text::bytea), 1, 1, 1,

@@ -1,0 +1,101 @@
+"""Originals of which no good copy is left, as they are at this moment: no row says so by itself, and what comes back is
+no failure any more. The cost grows with the replicas that are missing or corrupt just now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    Uuid,
+    and_,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy import cast as as_type
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from core.model import Failure
+from metadata import rows
+from metadata.repairs import DUE
+from metadata.schema import asset, replica, verify_event
+
+SUBJECT = "original"
+KIND = "lost"
+
+SICK = and_(replica.c.state.in_(DUE), replica.c.promoted_at.is_(None))
+"""Copies for faster reading are no loss."""
+
+
+def blobs() -> Select[tuple[bytes]]:
+    """Those with a sick replica, and no healthy one in any store."""
+    other = replica.alias()
+    good = exists().where(other.c.blob == replica.c.blob, other.c.state == "healthy")
+    return select(replica.c.blob).where(SICK, ~good).distinct()
+
+
+def originals() -> Select[Any]:
+    """An asset is its own failure, with its own id, in the shape of `rows.failures`."""
+    own = replica.alias()
+    where_it_was = func.string_agg(own.c.state + " in " + own.c.store, aggregate_order_by(literal(", "), own.c.store))
+    said = select(literal("no good copy of the original is left: ") + where_it_was).where(own.c.blob == asset.c.blob)
+    return select(
+        asset.c.id,
+        literal(SUBJECT).label("subject"),
+        as_type(null(), Uuid).label("host_id"),
+        asset.c.path_text.label("shown_path"),
+        literal(KIND).label("kind"),
+        func.coalesce(said.scalar_subquery(), "").label("detail"),
+        _since().label("failed_at"),
+        as_type(null(), Text).label("wish"),
+    ).where(asset.c.blob.in_(blobs()))
+
+
+def _since() -> ColumnElement[datetime]:
+    """When the last of its copies was found so; the history of that is kept for a while only."""
+    found = select(func.max(verify_event.c.at)).where(
+        verify_event.c.blob == asset.c.blob, verify_event.c.result.in_(DUE)
+    )
+    return func.coalesce(found.scalar_subquery(), asset.c.created_at)
+
+
+def page(connection: Connection, after: tuple[datetime, UUID] | None, limit: int) -> Sequence[Failure]:
+    """Newest first."""
+    lost = originals().subquery()
+    query = select(lost).order_by(lost.c.failed_at.desc(), lost.c.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(lost.c.failed_at, lost.c.id) < after)
+    return [rows.to_failure(row) for row in connection.execute(query)]
+
+
+def find(connection: Connection, asset_id: UUID) -> Failure | None:
+    row = connection.execute(originals().where(asset.c.id == asset_id)).one_or_none()
+    return None if row is None else rows.to_failure(row)
+
+
+def count(connection: Connection) -> tuple[int, int]:
+    """Blobs that are lost, and assets whose originals they are."""
+    lost = blobs().cte("lost")
+    held = select(func.count()).select_from(asset).where(asset.c.blob.in_(select(lost.c.blob)))
+    query = select(select(func.count()).select_from(lost).scalar_subquery(), held.scalar_subquery())
+    all_of_them, originals_of_them = connection.execute(query).one()
+    return int(all_of_them), int(originals_of_them)
+
+
+def hurry(connection: Connection, asset_id: UUID) -> None:
+    """Its replicas are looked at again at once: the bytes may be back."""
+    sha256 = select(asset.c.blob).where(asset.c.id == asset_id).scalar_subquery()
+    connection.execute(
+        update(replica).where(replica.c.blob == sha256, replica.c.state.in_(DUE)).values(next_check_at=func.now())
+    )
