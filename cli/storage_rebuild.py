@@ -52,7 +52,8 @@ def rebuild(dry_run: bool, save_unnamed: Path | None, as_json: bool) -> None:
     """
     try:
         with interruptible(), _configured(settings.load(), dry_run) as configured, _told() as told:
-            services = build(configured, pool_size=1, database_seconds=DATABASE_SECONDS)
+            # One connection for the transaction, and one to ask beside it what was said of stores.
+            services = build(configured, pool_size=2, database_seconds=DATABASE_SECONDS)
             try:
                 report = rebuilding.rebuild(services, told, dry_run=dry_run, save_unnamed=save_unnamed)
             finally:

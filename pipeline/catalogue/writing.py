@@ -84,11 +84,13 @@ def _append(services: Services, made: Draft) -> None:
 
 
 def _catch_up(services: Services) -> int:
-    """The highest version of the catalogue, which what is written now must exceed."""
+    """The highest version of the catalogue, which what is written now must exceed. Where the database has not come to
+    it, it was taken from a backup: what it says is true again, and overrules what the catalogue was told since."""
     highest = _highest(home(services))
     if highest > services.metadata.outbox.last():
         log.warning("the catalogue is ahead of the database", extra={"highest": highest})
         services.metadata.outbox.renumber(highest)
+        services.metadata.outbox.refill()
     return highest
 
 

@@ -153,12 +153,18 @@ def test_a_catalogue_that_is_lost_is_begun_anew_with_everything(line: Pipeline) 
 
 
 def test_a_database_that_is_older_than_the_catalogue_goes_on_beyond_it(line: Pipeline, tmp_path: Path) -> None:
-    bring(line, "/a.jpg")
+    asset = line.bring("/a.jpg", encoded(photo(), "JPEG"))
+    write(line.services)
+    gone = Deleted(asset.id, "/a.jpg", 0, b"", asset.id, asset.accepted_at, None)
     with segments.draft(tmp_path) as ahead:
+        ahead.write(Line(10_000, gone).text)
         ahead.end(10_000)
         segments.append(line.services.store("main"), ahead)
+    bring(line, "/b.jpg", 1)
     write(line.services)
-    assert min(one.version for one in read(line.services.store("main"))) > 10_000
+    assert {one.asset.path for one in facts(line) if isinstance(one, Recorded)} == {"/a.jpg", "/b.jpg"}
+    assert not any(isinstance(one, Deleted) for one in facts(line)), "what the backup says holds again"
+    assert line.services.metadata.outbox.last() > 10_000
 
 
 def test_many_events_are_several_segments(line: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
