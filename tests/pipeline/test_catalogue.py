@@ -249,3 +249,12 @@ def test_names() -> None:
     assert uncovered([*parts, Segment(1, 2), Segment(1, 3)]) == [Segment(1, 3)]
     assert uncovered(parts) == parts
     assert not parts[0].covers(replace(parts[0], size=9))
+
+
+def test_the_lines_of_the_document_are_lines() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recovery.md").read_text(encoding="utf-8")
+    shown = text.split("```json\n")[1].split("```")[0].splitlines()
+    assert [type(Line.parse(one).fact) for one in shown] == [Recorded, Deleted, Rendered]
+    assert [Line.parse(Line.parse(one).text) for one in shown] == [Line.parse(one) for one in shown]
+    for name in Catalogue.model_fields:
+        assert f"| `catalogue.{name}` |" in text
