@@ -8,12 +8,12 @@ more whether it may. What cannot move now stays where it is, and the next run fi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from core.errors import BadRequest, MillraceError, NotFound, StoreFull, Superseded, Unavailable
+from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.collection import Reference
@@ -29,6 +29,8 @@ KIND: Final = "demotion"
 STRETCH = 1000
 """Replicas of a store that are looked at together."""
 STEP_SECONDS = 0.5
+LARGE_BYTES = 16 << 20
+"""A body that takes a while, so that it is a step of its own."""
 LEASE = timedelta(minutes=10)
 """So long the repair of replicas leaves those alone that are copied here, at a rate of its own."""
 RETRY = timedelta(seconds=30)
@@ -56,6 +58,8 @@ class Progress:
     moved_bytes: int = 0
     postponed: int = 0
     """Somebody else was at them, or they were read or uploaded meanwhile."""
+    archived: int = 0
+    """They lie in an archive, or what stands for them does, and cannot be read now."""
     failed: int = 0
     """No good replica could be read, or the target did not take it."""
     failure: str = ""
@@ -78,7 +82,10 @@ def run(services: Services, job: Job) -> Iterator[Step]:
     policy = Policy.of(services, job.arguments)
     sources = services.demotions.sources()
     work = _Work(services, policy, job.started_at or datetime.now(UTC))
-    work.progress = Progress(**job.progress) if job.progress else work.planned(sources)
+    if job.progress:
+        work.progress = Progress(**{**job.progress, "done_bytes": job.cursor.get("done_bytes", 0)})
+    else:
+        work.progress = work.planned(sources)
     store, after = job.cursor.get("store"), bytes.fromhex(job.cursor.get("after", ""))
     if store not in sources:  # the beginning, or other settings than before
         store, after = sources[0], b""
@@ -107,6 +114,10 @@ class _Work:
         self._at = at
         self._choice = choice(services, at)
         self._throttle = Throttle(None if policy.max_mb_s is None else policy.max_mb_s * 1e6)
+        self._passed = 0
+        """Bytes before those of the body that is being moved …"""
+        self._size = 0
+        """… which has so many."""
 
     def planned(self, sources: Sequence[str]) -> Progress:
         wanted = {name: filters(self._services, name, self._at) for name in sources}
@@ -120,10 +131,14 @@ class _Work:
             last = self._demotion.stretch(name, after, STRETCH)
             if last is None:
                 break
+            come_to = after
             for home in self._demotion.homes(name, after, last, fitting):
+                if home.replica.blob.size >= LARGE_BYTES:
+                    yield self.step(name, come_to)  # a wish is heard before it begins
                 self._take(home)
+                come_to = home.replica.blob.sha256
                 if time.monotonic() - told > STEP_SECONDS:
-                    yield self.step(name, home.replica.blob.sha256)
+                    yield self.step(name, come_to)
                     told = time.monotonic()
             self._demotion.leave_to_gc(name, after, last)
             after = last
@@ -132,16 +147,24 @@ class _Work:
             yield self.step(name, after)
 
     def step(self, name: str, after: bytes) -> Step:
-        return Step({"store": name, "after": after.hex()}, self.progress.to_json())
+        cursor: dict[str, Any] = {"store": name, "after": after.hex()}
+        cursor["done_bytes"] = self.progress.done_bytes  # without those of a body that is not done
+        return Step(cursor, self.progress.to_json(), live=self._live)
+
+    def _live(self) -> Mapping[str, Any]:
+        flowed = min(self._throttle.passed - self._passed, self._size)
+        done_bytes = min(self.progress.done_bytes + flowed, self.progress.total_bytes)
+        return replace(self.progress, done_bytes=done_bytes).to_json()
 
     def _take(self, home: Home) -> None:
+        self._passed, self._size = self._throttle.passed, home.replica.blob.size
         move = self._demotion.choose(home, self._choice)
         if move is not None:
             try:
                 self._move(home, move)
             except Superseded:  # somebody else is putting it there
                 self._count(postponed=1)
-        size, known = home.replica.blob.size, self.progress
+        size, known, self._size = self._size, self.progress, 0
         self._count(done=min(1, known.total - known.done), done_bytes=min(size, known.total_bytes - known.done_bytes))
 
     def _move(self, home: Home, move: Move) -> None:
@@ -181,6 +204,9 @@ class _Work:
         self._services.metadata.repairs.failed(there, error.detail, RETRY)
         if isinstance(error, StoreFull):
             raise error
+        if isinstance(error, Archived):
+            self._count(archived=1)
+            return
         if isinstance(error, Unavailable):
             for one in (home, there):
                 try:

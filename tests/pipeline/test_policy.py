@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from core.errors import BadRequest, StoreFull, StoreUnavailable
+from core.errors import Archived, BadRequest, StoreFull, StoreUnavailable
 from core.model import JobState, StoreState
 from core.sections import Demotion, Placement
 from metadata.paths import AssetPath
@@ -248,6 +248,26 @@ def test_what_cannot_be_read_stays_and_is_told(line: Line) -> None:
     assert (job.state, job.progress["moved"], job.progress["failed"]) == (JobState.DONE, 1, 1)
     assert "main" in homes(line, lost.blob)
     assert held_by(line, other.blob) == ["far"]
+
+
+def test_what_lies_in_an_archive_is_not_believed_unread_and_copied_anew(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = line.bring("/bare/a.jpg", PICTURE)
+    during(monkeypatch, lambda: line.bring("/bare/brand/b.jpg", PICTURE))
+    demote(line)
+    change.delete(line.services, AssetPath.from_text("/bare/brand/b.jpg"), 0, purge=False)
+
+    def refuse(*_: object) -> None:
+        raise Archived("on tape")
+
+    monkeypatch.setattr(line.services.store("far"), "open", refuse)
+    job = demote(line)
+    assert (job.progress["archived"], job.progress["failed"], job.progress["moved"]) == (1, 0, 0)
+    line.collect()
+    assert homes(line, asset.blob) == {"main": "main"}
+    assert demote(line).progress["moved"] == 1
+    assert homes(line, asset.blob) == {"far": "main"}
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("nobody there"), StoreFull("no space")])

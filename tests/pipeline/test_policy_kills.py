@@ -5,19 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.model import Asset, Job, JobState
-from pipeline import copying, jobs, policy
-from pipeline.job_kinds import KINDS, create
+from pipeline import copying, policy
+from pipeline.ingest import Outcome
+from pipeline.job_kinds import create
 from tests.pictures import encoded, photo
 from tests.pipeline import job_runs
 from tests.pipeline.line import Line
@@ -127,46 +129,69 @@ def test_a_move_that_nobody_ends_leaves_nothing(
     changed.close()
 
 
+class Crowd:
+    """Uploads, deletions, gc and runs of the rules, at once over a few bodies, until something was moved."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.bodies = [encoded(photo(40 + number, 30), "JPEG") for number in range(8)]
+        self.wrong: list[str] = []
+        self.moved = 0
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        work: list[Callable[[], None]] = [
+            *(partial(self.upload, number) for number in range(3)),
+            self.demote,
+            self.collect,
+        ]
+        with ThreadPoolExecutor(len(work)) as pool:
+            for ended in [pool.submit(one) for one in work]:
+                ended.result()
+
+    def under_way(self) -> bool:
+        seconds = time.monotonic() - self.began
+        return seconds < 2 or (self.moved < 5 and seconds < 60)
+
+    def upload(self, number: int) -> None:
+        """Each thread has its own path, and all share the bytes."""
+        living: list[Asset] = []
+        for body in cycle(self.bodies):
+            if not self.under_way():
+                break
+            manifest = self.line.accept(f"/bare/{number}", body)
+            while self.line.ingest(manifest.id) is not Outcome.STORED:
+                time.sleep(0.01)
+            asset = self.line.services.metadata.assets.by_id(manifest.asset_id)
+            assert asset is not None
+            if read(self.line, asset) != body:
+                self.wrong.append(asset.path)
+            living.append(asset)
+            if len(living) > 4:  # what moves was there when a run began
+                delete(self.line, living.pop(0))
+        for asset in living:
+            delete(self.line, asset)
+
+    def demote(self) -> None:
+        while self.under_way():
+            job = job_runs.run(self.line, policy.KIND)
+            self.moved += job.progress.get("moved", 0)
+
+    def collect(self) -> None:
+        while self.under_way():
+            self.line.collect()
+
+
 def test_uploads_deletions_gc_and_runs_at_once_lose_nothing(line: Line) -> None:
-    bodies = [encoded(photo(40 + number, 30), "JPEG") for number in range(4)]
-    over = time.monotonic() + 2.5
-    wrong: list[str] = []
-    moved: list[int] = []
-
-    def upload(number: int) -> None:
-        """Each thread has its own path and all share the bytes."""
-        while time.monotonic() < over:
-            asset = line.bring(f"/bare/{number}", bodies[number % len(bodies)])
-            if read(line, asset) != bodies[number % len(bodies)]:
-                wrong.append(asset.path)
-            delete(line, asset)
-
-    def policies() -> None:
-        while time.monotonic() < over:
-            job = line.services.metadata.jobs.create(policy.KIND, {"max_mb_s": 1000.0 + threading.get_ident() % 100})
-            done = jobs.run(line.services, KINDS, job.id)
-            moved.append(0 if done is None else done.progress.get("moved", 0))
-
-    def gc() -> None:
-        while time.monotonic() < over:
-            line.collect()
-
-    work: list[Callable[[], None]] = [
-        *(lambda number=number: upload(number) for number in range(6)),
-        policies,
-        policies,
-        gc,
-    ]
-    with ThreadPoolExecutor(len(work)) as pool:
-        for ended in [pool.submit(one) for one in work]:
-            ended.result()
-    assert wrong == []
-    assert sum(moved) > 0
-    kept = [line.bring(f"/bare/kept/{number}", body) for number, body in enumerate(bodies)]
+    crowd = Crowd(line)
+    crowd.run()
+    assert crowd.wrong == []
+    assert crowd.moved > 0
+    kept = [line.bring(f"/bare/kept/{number}", body) for number, body in enumerate(crowd.bodies)]
     demote(line)
     line.collect()
-    assert [read(line, asset) for asset in kept] == bodies
-    assert [held_by(line, asset.blob) for asset in kept] == [["far"]] * 4
+    assert [read(line, asset) for asset in kept] == crowd.bodies
+    assert [held_by(line, asset.blob) for asset in kept] == [["far"]] * len(kept)
     assert list(line.services.store("main").scan()) == []
     for asset in kept:
         delete(line, asset)
