@@ -27,7 +27,7 @@ LATE_READERS: Final = 3
 readers of other stores."""
 
 LOOK_SECONDS: Final = 0.5
-"""So long a writer waits for the answer to a look: a slow disk has one, and is not silent."""
+"""So long whoever has nowhere else to go waits for the answer to a look: a slow disk has one, and is not silent."""
 PROBE_KEY: Final = "millrace-health-probe"
 """Asked for to hear anything at all. There is no such object."""
 
@@ -50,7 +50,7 @@ def opened(silence: Silence, opening: Opening, *, spare: bool) -> Iterator[Binar
             kept, body = _opened_beside(silence, opening)
             stack.enter_context(kept)
         else:
-            if silence.lasts(LATE_READERS):
+            if silence.lasts(LATE_READERS, patience=LOOK_SECONDS):
                 raise StoreUnavailable("its store does not answer at this moment")
             with silence.call(OPEN_SECONDS):
                 body = stack.enter_context(opening())

@@ -19,13 +19,14 @@ from typing import Any
 
 import httpx
 
-from tests.faults.silent_load import Load
+from tests.faults.silent_load import Load, Sent
 from tests.faults.stack import SETTINGS, Stack
 from tests.s3_proxy import FORBIDDEN, S3Proxy, s3_proxy
 from tests.s3_server import S3Server, s3_server
 
 BUCKET = "silent"
 REST_SECONDS = 120.0
+COME_AGAIN_SECONDS = 20.0
 WARM_UP = 24
 """Uploads, so that there is something to read when the stores fall silent."""
 
@@ -243,6 +244,16 @@ def _rest(stack: Stack, load: Load) -> None:
     load.find_all(REST_SECONDS)
 
 
+def _read(stack: Stack, one: Sent) -> httpx.Response:
+    """As a client does: a web process may not have heard yet that the store is back, and says when to come again."""
+    ends = time.monotonic() + COME_AGAIN_SECONDS
+    while True:
+        answer = httpx.get(f"{stack.url}{one.address}/content", timeout=20)
+        if answer.status_code != 503 or time.monotonic() > ends:
+            return answer
+        time.sleep(0.5)
+
+
 def _violations(stack: Stack, load: Load, verification: dict[str, Any]) -> list[str]:
     query = "SELECT store, encode(blob, 'hex'), result, detail FROM verify_event WHERE result IN ('missing', 'corrupt')"
     found = [f"{result} in {store}: {key[:12]}… {detail}" for store, key, result, detail in stack.sql(query)]
@@ -254,7 +265,7 @@ def _violations(stack: Stack, load: Load, verification: dict[str, Any]) -> list[
     for store, sha256 in stack.sql("SELECT store, encode(blob, 'hex') FROM replica"):
         held.setdefault(sha256, set()).add(store)
     for one in load.sent:
-        answer = httpx.get(f"{stack.url}{one.address}/content", timeout=20)
+        answer = _read(stack, one)
         if one.told.deleted:
             found += [f"{one.address}: deleted, and answers {answer.status_code}"] * (answer.status_code != 404)
         elif (answer.status_code, hashlib.sha256(answer.content).hexdigest()) != (200, one.told.sha256):
