@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
@@ -124,7 +125,7 @@ class WrittenAccesses:
 
     def close(self) -> None:
         self._closed.set()
-        if self._writer is not None and self._pid == os.getpid():
+        if self._writer and self._pid == os.getpid():
             self._writer.join(CLOSE_SECONDS)
         self._metadata.close()
 
@@ -135,9 +136,11 @@ class WrittenAccesses:
         with self._start:
             if self._pid != os.getpid():
                 self._read, self._lock = {}, threading.Lock()
-                self._writer = threading.Thread(target=self._write_all, name="accesses", daemon=True)
-                self._writer.start()
-                self._pid = os.getpid()
+                self._pid, self._writer = os.getpid(), None
+                writer = threading.Thread(target=self._write_all, name="accesses", daemon=True)
+                with suppress(RuntimeError):  # no more threads for this process: its notes are lost
+                    writer.start()
+                    self._writer = writer
 
     def _write_all(self) -> None:
         while not self._closed.wait(WRITE_SECONDS):

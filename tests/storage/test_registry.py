@@ -15,7 +15,14 @@ from storage.memory import MemoryStore
 from storage.registry import BACKENDS, describe, open_stores
 from storage.s3.store import S3Store
 
-PLACEMENT = {"tier": "warm", "priority": 0, "state": "active", "promote_up_to": None, "promote_max_bytes": None}
+PLACEMENT = {
+    "tier": "warm",
+    "priority": 0,
+    "state": "active",
+    "price_per_gib_month": None,
+    "promote_up_to": None,
+    "promote_max_bytes": None,
+}
 """What every store has by default."""
 
 S3 = {"kind": "s3", "bucket": "pictures", "region": "eu-central-1"}
