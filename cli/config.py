@@ -19,11 +19,14 @@ _SECRET_NAME = re.compile(r"secret|password|token|credential|access_key|private"
 @click.command()
 def config() -> None:
     """Print the effective settings as JSON, secrets masked."""
+    from pipeline.demotion import Demotions
+    from pipeline.placement import Placements
     from pipeline.wants import Profiles
     from storage import registry
 
     effective = settings.load()
     Profiles.parse(effective)  # whoever asks whether the settings are good gets the whole answer
+    Demotions.parse(effective, Placements.parse(effective, registry.options_of(effective)))
     shown = effective.model_dump(by_alias=True) | {
         "home": effective.home,
         "stores": registry.describe(effective),

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from cli.config import config
+from core.errors import Misconfigured
 from tests.cli.test_storage_migrate import Installation
 from tests.pipeline.policy_line import MAIN_TO_FAR, TIERS, ruled
 from tests.pipeline.test_placement import held_by, stores
@@ -62,3 +65,17 @@ def test_it_moves_what_the_dry_run_said(installation: Installation) -> None:
     assert (job["progress"]["moved"], job["progress"]["movedBytes"]) == (3, sum(len(body) for _, body in others))
     assert held_by(installation.line, pinned.blob) == ["main"]
     assert all(held_by(installation.line, asset.blob) == ["far"] for asset, _ in others)
+
+
+def test_the_settings_are_shown_as_they_are_written_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("MILLRACE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("MILLRACE_STORES", json.dumps(stores(tmp_path, **TIERS)))
+    monkeypatch.setenv("MILLRACE_DEMOTION", json.dumps([dict(MAIN_TO_FAR)]))
+    [shown] = json.loads(CliRunner().invoke(config).stdout)["demotion"]
+    assert (shown["from"], shown["to"]) == ("main", "far")
+    monkeypatch.setenv("MILLRACE_DEMOTION", json.dumps([{"from": "far", "to": "main"}]))
+    assert isinstance(CliRunner().invoke(config).exception, Misconfigured)
