@@ -89,10 +89,15 @@ class Outbox:
         query = text("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM catalogue_event_id_seq")
         return self._database.read(lambda connection: int(connection.scalar(query) or 0))
 
-    def renumber(self, beyond: int) -> None:
-        """Give ids above `beyond` from now on, also to the events that wait: the catalogue has seen that one, and the
-        database has not, because it came from a backup."""
-        self._database.run(_renumber, beyond)
+    def advance(self, beyond: int) -> None:
+        """Give ids above `beyond` from now on."""
+        self._database.run(advance, beyond)
+
+    def renumber(self, up_to: int) -> int:
+        """Events with such ids get new ones, so that what is written of them overrules what was written before; returns
+        how many. In which order is of no account: what is true is read later."""
+        statement = update(catalogue_event).where(catalogue_event.c.id <= up_to).values(id=text("DEFAULT"))
+        return self._database.run(lambda connection: connection.execute(statement).rowcount)
 
     def refill(self) -> int:
         """An event for everything there is, for a catalogue that was lost or never begun; returns how many."""
@@ -123,13 +128,6 @@ def advance(connection: Connection, beyond: int) -> None:
         text("SELECT setval('catalogue_event_id_seq', greatest(:beyond, nextval('catalogue_event_id_seq')))"),
         {"beyond": beyond},
     )
-
-
-def _renumber(connection: Connection, beyond: int) -> None:
-    advance(connection, beyond)
-    waiting = select(catalogue_event.c.id).where(catalogue_event.c.id <= beyond).order_by(catalogue_event.c.id)
-    for found in list(connection.scalars(waiting.with_for_update())):
-        connection.execute(update(catalogue_event).where(catalogue_event.c.id == found).values(id=text("DEFAULT")))
 
 
 Turn = tuple[int, Any]

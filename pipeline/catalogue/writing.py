@@ -7,6 +7,7 @@ nothing. So do two writers at once.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 
 from core.errors import Corrupt, NotFound
@@ -24,19 +25,17 @@ PAGE = 1000
 """Facts in memory."""
 EVENTS = 20_000
 """In one segment at most."""
-SEGMENTS = 50
-"""In one turn at most, so that the worker is soon free for others."""
 
 
 def write(services: Services) -> int:
-    """Until no event waits; returns how many were written down."""
-    _begin(services)
-    written = 0
-    for _ in range(SEGMENTS):
+    """Until no event waits, or the next turn is due; returns how many were written down."""
+    until = time.monotonic() + services.settings.catalogue.seconds
+    if not _begun(services):
+        return 0
+    written = count = _write_segment(services)
+    while count == EVENTS and time.monotonic() < until:
         count = _write_segment(services)
         written += count
-        if count < EVENTS:
-            break
     return written
 
 
@@ -46,18 +45,28 @@ def home(services: Services) -> ObjectStore:
     return services.store(services.placements.heir(name, services.metadata.stores.states()))
 
 
-def _begin(services: Services) -> None:
-    """A catalogue that is not there, or not any more, is begun with everything there is."""
-    if segments.listed(home(services)):
-        return
-    if not any(segments.listed(store) for store in services.stores.values()):
+def _begun(services: Services) -> bool:
+    """A catalogue that is not there, or not any more, is begun with everything there is. False: somebody else is at
+    that. Nobody puts a first segment before all that is noted, or a crash would leave a catalogue with a gap."""
+    if segments.listed(home(services)) or any(segments.listed(store) for store in services.stores.values()):
+        return True
+    return _refilled(services, "the catalogue is begun")
+
+
+def _refilled(services: Services, why: str) -> bool:
+    with services.turns.take("catalogue-refill") as turn:
+        if turn is None:
+            return False
         filled = services.metadata.outbox.refill()
-        if filled:
-            log.warning("the catalogue is begun", extra={"events": filled})
+    if filled:
+        log.warning("%s with everything there is", why, extra={"events": filled})
+    return True
 
 
 def _write_segment(services: Services) -> int:
     highest = _catch_up(services)
+    if highest is None:
+        return 0
     with segments.draft(scratch_root(services)) as made:
         written: list[int] = []
         for ids in _fill(services, made):
@@ -83,14 +92,17 @@ def _append(services: Services, made: Draft) -> None:
         store.delete([segment.key])
 
 
-def _catch_up(services: Services) -> int:
+def _catch_up(services: Services) -> int | None:
     """The highest version of the catalogue, which what is written now must exceed. Where the database has not come to
-    it, it was taken from a backup: what it says is true again, and overrules what the catalogue was told since."""
+    it, it was taken from a backup: what it says is true again, and overrules what the catalogue was told since. None:
+    somebody else is at that."""
     highest = _highest(home(services))
-    if highest > services.metadata.outbox.last():
-        log.warning("the catalogue is ahead of the database", extra={"highest": highest})
-        services.metadata.outbox.renumber(highest)
-        services.metadata.outbox.refill()
+    outbox = services.metadata.outbox
+    if highest > outbox.last():
+        if not _refilled(services, "the catalogue is ahead of the database, and goes on"):
+            return None
+        outbox.advance(highest)
+    outbox.renumber(highest)  # also of those that were written by one who died before they were forgotten
     return highest
 
 

@@ -122,11 +122,13 @@ def test_a_refill_names_everything(metadata: Metadata, ingester: Ingester, query
 def test_numbers_go_on_beyond_what_the_catalogue_has_seen(metadata: Metadata, ingester: Ingester) -> None:
     ingester.ingest(manifest())
     ingester.ingest(manifest())
-    metadata.outbox.renumber(1000)
+    metadata.outbox.advance(1000)
+    assert metadata.outbox.renumber(1000) == 2
     waiting = [event.id for event in metadata.outbox.page(0, 10)]
     assert len(waiting) == 2
     assert min(waiting) > 1000
     ingester.ingest(manifest())
     assert metadata.outbox.last() > max(waiting)
-    metadata.outbox.renumber(5)
+    metadata.outbox.advance(5)
+    assert metadata.outbox.renumber(5) == 0
     assert len(metadata.outbox.page(1000, 10)) == 3

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from coordination.turns import Turns
 from core.errors import Corrupt, Misconfigured, Unavailable
 from core.model import Details, StoreState
 from core.sections import Catalogue
 from metadata.facts import Deleted, Fact, Recorded, Rendered
+from metadata.outbox import Outbox
 from metadata.paths import AssetPath
 from pipeline import change
 from pipeline.catalogue import segments, writing
@@ -165,6 +168,48 @@ def test_a_database_that_is_older_than_the_catalogue_goes_on_beyond_it(line: Pip
     assert {one.asset.path for one in facts(line) if isinstance(one, Recorded)} == {"/a.jpg", "/b.jpg"}
     assert not any(isinstance(one, Deleted) for one in facts(line)), "what the backup says holds again"
     assert line.services.metadata.outbox.last() > 10_000
+
+
+@pytest.mark.parametrize("step", ["refill", "advance"])
+def test_a_backup_is_told_of_though_the_one_who_saw_it_died(
+    line: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    asset = line.bring("/bare/a.jpg", encoded(photo(), "JPEG"))
+    write(line.services)
+    with segments.draft(tmp_path) as ahead:
+        ahead.write(Line(10_000, Deleted(asset.id, "/bare/a.jpg", 0, b"", asset.id, asset.accepted_at, None)).text)
+        ahead.end(10_000)
+        segments.append(line.services.store("main"), ahead)
+
+    class Died(Exception):
+        pass
+
+    done = getattr(Outbox, step)
+
+    def dies(outbox: Outbox, *arguments: int) -> None:
+        done(outbox, *arguments)
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbox, step, dies)
+        with pytest.raises(Died):
+            write(line.services)
+    write(line.services)
+    assert [type(one) for one in facts(line) if isinstance(one, Recorded | Deleted)] == [Recorded]
+
+
+def test_nobody_begins_a_catalogue_before_all_is_noted(line: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring(line, "/bare/a.jpg")
+
+    @contextmanager
+    def refused(_turns: Turns, _name: str) -> Iterator[None]:
+        yield None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Turns, "take", refused)
+        assert write(line.services) == 0
+    assert keys(line) == []
+    assert write(line.services) > 0
 
 
 def test_many_events_are_several_segments(line: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
