@@ -45,8 +45,7 @@ def postgres(command: tuple[str, ...]) -> None:
     home = Path(os.environ.get("MILLRACE_HOME") or ".millrace").absolute()
     os.environ["MILLRACE_HOME"] = str(home)
     with interruptible(), _database(home) as url:
-        binaries = postgres_binaries.choose(home / "postgres")
-        argv, variables = connected(command, url, binaries.directory)
+        argv, variables = connected(command, url, _programs(home))
         code = _run(argv, variables)
     sys.exit(code if code >= 0 else 128 - code)
 
@@ -87,18 +86,26 @@ def _embedded(home: Path, run: RunDirectory) -> Iterator[str]:
         run.forget(server.name)
 
 
-def connected(command: Sequence[str], url: str, directory: Path) -> tuple[list[str], Mapping[str, str]]:
+def _programs(home: Path) -> Path | None:
+    """Where PostgreSQL's programs are that fit. None: those of the PATH, as where only a client is installed."""
+    try:
+        return postgres_binaries.choose(home / "postgres").directory
+    except Misconfigured:
+        return None
+
+
+def connected(command: Sequence[str], url: str, directory: Path | None) -> tuple[list[str], Mapping[str, str]]:
     """The words of the program, with its connection where it takes one, and its environment: a password is seen there
     by its user only, in a command line by everybody."""
     name, *words = command
-    path = os.pathsep.join([str(directory), os.environ.get("PATH", os.defpath)])
+    path = os.pathsep.join([*([] if directory is None else [str(directory)]), os.environ.get("PATH", os.defpath)])
     variables = {**os.environ, "PATH": path, "MILLRACE_DATABASE_URL": url}
     if name in CONNECTED and not (name == "pg_restore" and _flags(words) & OFFLINE):
         public, password = without_password(url)
         if password is not None:
             variables["PGPASSWORD"] = password
-        return [str(directory / name), f"--dbname={public}", *words], variables
-    return [program("millrace") if name == "millrace" else name, *words], variables  # the others by this PATH
+        return [name, f"--dbname={public}", *words], variables
+    return [program("millrace") if name == "millrace" else name, *words], variables
 
 
 def _flags(words: Sequence[str]) -> set[str]:

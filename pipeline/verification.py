@@ -25,6 +25,7 @@ from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.inventory import Place
 from pipeline.catalogue.keys import is_segment
+from pipeline.catching_up import REACH
 from pipeline.copying import check, try_copy
 from pipeline.heads import Heads
 from pipeline.job_arguments import Arguments, Rate, chosen
@@ -206,8 +207,9 @@ class _Run:
         unnamed = self.inventory.unnamed(name, given)
         # Rows and objects that went since the listing are no orphans.
         orphans = len(self.heads.present(store, [ours[said] for said in unnamed]))
-        self._count(orphans=orphans, ahead=len(ours) - len(given))
-        self._count(foreign=sum(map(_is_foreign, keys)), catalogue=sum(map(is_segment, keys)))
+        ahead = sum(last < generation <= last + REACH for _, generation in ours)
+        foreign = sum(map(_is_foreign, keys)) + len(ours) - len(given) - ahead
+        self._count(orphans=orphans, ahead=ahead, foreign=foreign, catalogue=sum(map(is_segment, keys)))
         return keys
 
     def _read(self, one: Replica) -> bool:

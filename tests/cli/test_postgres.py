@@ -32,14 +32,14 @@ def test_a_url_without_its_password(url: str, public: str, password: str | None)
 def test_only_programs_of_postgresql_are_connected_and_without_their_password(tmp_path: Path) -> None:
     url = "postgresql://me:secret@db/x"
     argv, variables = connected(["pg_dump", "--format=custom"], url, tmp_path)
-    assert argv == [str(tmp_path / "pg_dump"), "--dbname=postgresql://me@db/x", "--format=custom"]
+    assert argv == ["pg_dump", "--dbname=postgresql://me@db/x", "--format=custom"]
     assert variables["PGPASSWORD"] == "secret"
+    assert variables["PATH"].startswith(f"{tmp_path}{os.pathsep}")
     argv, variables = connected(["pg_restore", "--list", "some.dump"], url, tmp_path)
     assert argv == ["pg_restore", "--list", "some.dump"]
-    argv, variables = connected(["env", "--null"], url, tmp_path)
+    argv, variables = connected(["env", "--null"], url, None)
     assert argv == ["env", "--null"]
-    assert variables["MILLRACE_DATABASE_URL"] == url
-    assert variables["PATH"].startswith(f"{tmp_path}{os.pathsep}")
+    assert (variables["MILLRACE_DATABASE_URL"], variables["PATH"]) == (url, os.environ["PATH"])
 
 
 def environment(home: Path) -> dict[str, str]:

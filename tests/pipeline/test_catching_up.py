@@ -202,6 +202,9 @@ def test_a_name_beyond_reach_does_not_use_up_the_sequence(host: Host) -> None:
     bring(host.line, 0, 1)
     put(host.line, f"{hashlib.sha256(b'left over').hexdigest()}.{2**63 - 1}")
     assert caught_up(host.line)[0].ahead == 0
+    job = run(host.line, verification.KIND)
+    assert (job.progress["ahead"], job.progress["foreign"]) == (0, 1)
+    assert verdict(host.line.services, job).good
     assert host.line.services.metadata.inventory.last_generation() < REACH
     bring(host.line, 1, 2)
 
