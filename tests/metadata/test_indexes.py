@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
 
 from metadata.catalogue import Metadata
+from metadata.demotion import Filter
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, LEASE, Ingester, everything, manifest, path, want
+
+OLD = Filter(None, None, "*", datetime.now(UTC), datetime.now(UTC))
 
 MANY = """
     INSERT INTO blob (sha256, size, media_type, gc_after)
@@ -79,6 +83,9 @@ def test_no_frequent_query_reads_a_whole_table(metadata: Metadata, scans: list[s
         "collect": lambda: metadata.blobs.collect(5, everything),
         "record": lambda: Ingester(metadata).ingest(manifest(), [want("a")], LEASE),
         "delete": lambda: Ingester(metadata).delete("/a.png"),
+        "stretch": lambda: metadata.demotion.stretch("main", b"\x40", 100),
+        "homes": lambda: metadata.demotion.homes("main", b"\x40", b"\x42", [OLD]),
+        "leave to gc": lambda: metadata.demotion.leave_to_gc("main", b"\x40", b"\x42"),
     }
     read = {}
     for name, call in calls.items():
