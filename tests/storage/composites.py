@@ -26,7 +26,7 @@ import psycopg2
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound, Superseded
 from core.model import Asset, BlobFacts, Details, ImageFacts, Manifest, Replica
-from core.sections import Locks, PathRule, Placement, Work
+from core.sections import Locks, PathRule, Placement, Staging, Work
 from core.settings import Settings
 from metadata.paths import AssetPath
 from pipeline import change, maintenance, repair, sources
@@ -64,13 +64,14 @@ class Layout:
             placement=tuple(self.rules),
             paths=(PathRule(match="/**"),),
             work=WORK,
+            staging=Staging(sync="none"),
             locks=Locks(kind="local", retry_delay_ms=1),
         )
         return build(settings, pool_size=20)
 
     @staticmethod
     def _rooted(root: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {**given, "root": str(root)} if given["kind"] == "filesystem" else dict(given)
+        return {**given, "root": str(root), "sync_to_disk": False} if given["kind"] == "filesystem" else dict(given)
 
 
 class Composite(ServedHere):
@@ -146,9 +147,9 @@ class Composite(ServedHere):
             raise NotFound(f"{self.name} has no object {key}")
         return found
 
-    def wanted(self, key: str) -> frozenset[str]:
-        """The stores that the key's rule names."""
-        return self.services.placements.plan(self.path(key).text, self.asset(key).blob).stores
+    def wanted(self, key: str, blob: BlobFacts) -> frozenset[str]:
+        """The stores that a rule names for these bytes under the key."""
+        return self.services.placements.plan(self.path(key).text, blob).stores
 
     def held(self, sha256: bytes) -> list[str]:
         """The stores that have the bytes, once for each object, by what they list and hold; no row is asked."""
@@ -183,13 +184,15 @@ class Composite(ServedHere):
             if not repair.repair(self.services):
                 time.sleep(0.005)  # another thread has it, or it is not due yet
 
-    def settle(self) -> None:
+    def settle(self) -> list[str]:
+        """Returns what is left over all the same."""
         for _ in range(ROUNDS):
-            if not self.left_over():
-                return
+            if not (left := self.left_over()):
+                break
             repair.repair(self.services)
             maintenance.give_up_reservations(self.services)
             maintenance.collect_garbage(self.services)
+        return left
 
     def left_over(self) -> list[str]:
         """What is on its way in or out, by the rows, and objects that no row names."""
@@ -266,7 +269,8 @@ class Watched(ServedHere):
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         stored = self.composite.put(key, body, size=size, sha256=sha256, media_type=media_type)
         self.composite.copy(sha256)
-        assert self.composite.held(sha256) == sorted(self.composite.wanted(key) | self.composite.promoted(sha256))
+        wanted = self.composite.wanted(key, BlobFacts(sha256, size, media_type))
+        assert self.composite.held(sha256) == sorted(wanted | self.composite.promoted(sha256))
         return stored
 
     @contextmanager
@@ -285,6 +289,8 @@ class Watched(ServedHere):
     def delete(self, keys: Iterable[str]) -> None:
         asked = list(keys)
         self.composite.delete(asked)
+        if not asked:
+            return
         assert not set(asked) & {one.key for one in self.composite.scan()}
         assert self.composite.left_over() == []
 

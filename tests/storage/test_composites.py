@@ -103,7 +103,7 @@ def composite(services: Services) -> Iterator[Composite]:
     made = Composite(services, f"test{next(_numbers)}")
     yield made
     made.delete(keys(made))
-    made.settle()
+    assert made.settle() == []
     assert [name for name, store in services.stores.items() if keys(store)] == []
     made.close()
 
@@ -135,13 +135,8 @@ class TestComposite(ObjectStoreContract):
 
     @pytest.fixture
     def residue(self, composite: Composite) -> Callable[[], list[str]]:
-        """Once the beat has been at it: reservations that nobody confirmed are its to give up."""
-
-        def residue() -> list[str]:
-            composite.settle()
-            return composite.left_over()
-
-        return residue
+        """Reservations that nobody confirmed are given up later."""
+        return composite.settle
 
 
 def test_a_key_that_is_no_path_is_refused_and_leaves_nothing(composite: Composite) -> None:
@@ -217,8 +212,7 @@ def test_a_store_that_must_have_it_at_once_and_is_away_leaves_nothing_visible(
                 fill(composite, "a", body)
                 assert read(composite, "a") == body
                 composite.delete(["a"])
-        composite.settle()
-        assert composite.left_over() == []
+        assert composite.settle() == []
     fill(composite, "a", body)
     assert read(composite, "a") == body
     composite.copy(sha256(body))
