@@ -107,11 +107,15 @@ def _stream(services: Services, fresh: Replica, throttle: Throttle) -> None:
 def try_copy(
     services: Services, wanted: Replica, *, delay: timedelta, throttle: Throttle = UNTHROTTLED
 ) -> Replica | None:
-    """`copy`, where what goes wrong is written on the row and tried again after `delay`."""
+    """`copy`, where what goes wrong is written on the row and tried again after `delay`.
+
+    Raises:
+        Superseded: as `copy`.
+    """
     try:
         return copy(services, wanted, throttle=throttle)
     except Superseded:
-        return None
+        raise
     except MillraceError as error:
         log.warning("a replica is not copied yet", extra={"store": wanted.store, "key": wanted.key})
         services.metadata.repairs.failed(wanted, error.detail, delay)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
+from core.errors import Superseded
 from pipeline.backoff import backoff
 from pipeline.copying import try_copy
 from pipeline.remaking import make_again
@@ -21,8 +23,9 @@ def repair(services: Services, limit: int = BATCH) -> int:
         if not due:
             break
         delay = backoff(services.settings, attempts=1)
-        if try_copy(services, due[0], delay=delay) is not None:
-            repaired += 1
-        else:
-            make_again(services, due[0].blob.sha256)
+        with suppress(Superseded):  # somebody else does it, or the blob is gone
+            if try_copy(services, due[0], delay=delay) is not None:
+                repaired += 1
+            else:
+                make_again(services, due[0].blob.sha256)
     return repaired

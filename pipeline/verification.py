@@ -14,13 +14,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
 
-from core.errors import Archived, Forbidden, StoreUnavailable
+from core.errors import Archived, Forbidden, StoreUnavailable, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.inventory import Place
@@ -182,15 +183,19 @@ class _Run:
         place = bytes.fromhex(sha256), store
         while page := self.inventory.sick(self._answering(), place, 1):
             [one] = page
-            if try_copy(self.services, one, delay=RETRY, throttle=self.throttle) is not None:
-                self._count(repaired=1)
-            elif make_again(self.services, one.blob.sha256):
-                self._count(remade=1)
-            elif self.inventory.is_sick(one):
-                self._count(failed=1)
+            with suppress(Superseded):  # whoever has it in hand answers for it
+                self._mend(one)
             failpoint("verify.after-repair", one.key)
             place = one.blob.sha256, one.store
             yield f"{one.blob.sha256.hex()} {one.store}"
+
+    def _mend(self, one: Replica) -> None:
+        if try_copy(self.services, one, delay=RETRY, throttle=self.throttle) is not None:
+            self._count(repaired=1)
+        elif make_again(self.services, one.blob.sha256):
+            self._count(remade=1)
+        elif self.inventory.is_sick(one):
+            self._count(failed=1)
 
     def _ask(self, page: Sequence[Replica]) -> bool:
         for one, fault in self.heads.faults(self.services.store(page[0].store), page):

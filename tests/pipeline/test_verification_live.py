@@ -16,7 +16,7 @@ from pipeline.quarantine import verdict
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, lined, read
-from tests.pipeline.test_verification import BOTH, bring, originals, picture, replica_of, verify, wrong
+from tests.pipeline.test_verification import BOTH, bring, file_of, originals, picture, replica_of, verify, wrong
 
 
 @pytest.fixture
@@ -98,3 +98,21 @@ def test_beside_uploads_and_deletes_nothing_is_marked(line: Line) -> None:
     for job in jobs:
         assert [job.progress[name] for name in ("missing", "corrupt", "failed", "orphans")] == [0] * 4
     assert all(held_by(line, asset.blob) == ["far", "main"] for asset in alive)
+
+
+def test_what_somebody_else_is_copying_just_now_is_no_failure(
+    line: Line, assets: list[Asset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_of(tmp_path, replica_of(line, assets[0], "far")).unlink()
+
+    def another(step: str, key: object = "") -> None:
+        """Begins where our bytes are put and the row does not say so yet."""
+        if step == "copy.after-put":
+            [ours] = line.services.metadata.inventory.sick(["far"], (b"", ""), 1)
+            line.services.metadata.repairs.begin(ours)
+
+    monkeypatch.setattr("pipeline.copying.failpoint", another)
+    job = verify(line)
+    assert (job.progress["missing"], job.progress["repaired"], job.progress["failed"]) == (1, 0, 0)
+    assert verdict(line.services, job).good
+    assert held_by(line, assets[0].blob) == ["main"], "the other one is at it still"
