@@ -154,9 +154,8 @@ def _count(connection: Connection, store: str, filters: Sequence[Filter]) -> tup
 
 def _homes(connection: Connection, store: str, after: bytes, last: bytes, filters: Sequence[Filter]) -> list[Home]:
     query = _candidates(store).where(replica.c.blob > after, replica.c.blob <= last, _fitting(filters))
-    query = query.where(
-        blob.c.sha256 > after, blob.c.sha256 <= last
-    )  # says no more, and lets it be planned as a stretch
+    # The same of the blobs, so that they are read as a stretch, too.
+    query = query.where(blob.c.sha256 > after, blob.c.sha256 <= last)
     return _with_others(connection, store, connection.execute(query.order_by(replica.c.blob)).all())
 
 

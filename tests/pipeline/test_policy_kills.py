@@ -30,7 +30,9 @@ CODE = """
 import os, sys
 from pathlib import Path
 from uuid import UUID
-from tests.pipeline.test_policy_kills import KINDS, MAIN_TO_FAR, jobs, ruled
+from pipeline import jobs
+from pipeline.job_kinds import KINDS
+from tests.pipeline.policy_line import MAIN_TO_FAR, ruled
 
 for _ in sys.stdin:
     child = os.fork()
