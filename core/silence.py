@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from core.errors import Forbidden, MillraceError, Unavailable
+from core.errors import Archived, Forbidden, MillraceError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Silence:
             self._due[token] = due
         try:
             yield
-        except Forbidden:
+        except (Archived, Forbidden):
             self._heard()
             raise
         except Unavailable:
@@ -91,7 +91,7 @@ class Silence:
     def _ask(self) -> None:
         try:
             self._look()
-        except Forbidden:
+        except (Archived, Forbidden):
             self._heard()
         except Unavailable:
             pass

@@ -19,9 +19,10 @@ from storage.interface import ObjectStore
 
 OPEN_SECONDS: Final = 2.0
 """A store that has not begun to send by then is late."""
-WRITE_SECONDS: Final = 5.0
+WRITE_SECONDS: Final = 1.0
 BYTES_PER_SECOND: Final = 1_000_000
-"""One that has not taken a body after `WRITE_SECONDS` and what its size takes at this rate is, too."""
+"""One that has not taken a body after `WRITE_SECONDS` and what its size takes at this rate is, too: a look is
+cheap, and tells a slow store from a silent one."""
 LATE_READERS: Final = 3
 """So many late readers, and those who have nowhere else to go are sent away at once: waiting threads would be missed by
 readers of other stores."""
@@ -59,8 +60,8 @@ def opened(silence: Silence, opening: Opening, *, spare: bool) -> Iterator[Binar
 
 @contextmanager
 def writing(silence: Silence, size: int) -> Iterator[None]:
-    """Around what sends a body: not while the store is silent, so that of the few who work on uploads one at most waits
-    for it.
+    """Around what sends a body: not while the store is silent, so that of the few who work on uploads only those wait
+    for it who were at it when it fell silent.
 
     Raises:
         StoreUnavailable: the store is silent.

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from core.errors import Forbidden, NotFound, StoreUnavailable
+from core.errors import Archived, Forbidden, NotFound, StoreUnavailable
 from core.silence import Silence
 
 SOON = 0.01
@@ -83,7 +83,7 @@ def test_a_late_call_that_fails_leaves_silence_and_an_early_one_does_not(server:
     assert silence.lasts(3)
 
 
-@pytest.mark.parametrize("answer", [NotFound("no"), Forbidden("no")], ids=["not-found", "forbidden"])
+@pytest.mark.parametrize("answer", [NotFound("no"), Forbidden("no"), Archived("no")], ids=lambda answer: answer.code)
 def test_a_late_no_is_an_answer(server: Server, answer: Exception) -> None:
     silence = Silence(server.look)
     with pytest.raises(type(answer)), late_calls(silence):
