@@ -71,7 +71,7 @@ def content(stack: Stack, path: str, query: str = "") -> bytes:
 
 def files(root: Path) -> list[str]:
     """Of bytes; what the catalogue writes comes when it comes."""
-    found = (path for path in root.rglob("*.*") if path.is_file() and "catalog" not in path.parts)
+    found = (path for path in root.rglob("*.*") if path.is_file() and not path.name.startswith("catalog,"))
     return sorted(path.name.partition(".")[0] for path in found)
 
 

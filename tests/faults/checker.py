@@ -66,7 +66,8 @@ class World:
                         for path in store_root.rglob("*")
                         if path.is_file()
                         and "." in path.name
-                        and not {"tmp", "catalog"} & {*path.relative_to(store_root).parts}
+                        and not path.name.startswith("catalog,")
+                        and "tmp" not in path.relative_to(store_root).parts
                     },
                     staged={
                         name: sorted(path.name for path in (staging / name).iterdir())
