@@ -164,7 +164,7 @@ def test_a_record_waits_for_a_gc_that_is_not_committed_and_then_begins_again(
     ingester.delete("/a", purge=True)
     again = manifest("/a", b"same")
     [slow] = metadata.blobs.reserve([facts(again)], "main", NO_TIME)
-    pause = _Pause(monkeypatch, collection, "_discard_replicas")
+    pause = _Pause(monkeypatch, collection, "discard_replicas")
     with ThreadPoolExecutor(3) as pool:
         collecting = pool.submit(metadata.blobs.collect, 10, everything)
         assert pause.reached.wait(30)
