@@ -48,7 +48,10 @@ class Recovered:
 def recovered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recovered]:
     with Stack(tmp_path_factory.mktemp("recovery"), settings=CATALOGUE + SETTINGS) as stack:
         assert command(stack, "gc", "--adopt", "--store", "main")[0] == 0
+        armed = [stack.arm(step, "kill") for step in ("catalogue.after-put", "catalogue.after-forget")]
         addresses = populate(stack)
+        for one in armed:  # the writer dies, and another one goes on
+            stack.until_fired(one)
         shown = {one: info(stack, one) for one in addresses}
         bytes_of = {one: served(stack, one) for address in addresses for one in contents(address)}
         stack.until(lambda: stack.sql("SELECT count(*) FROM catalogue_event") == [(0,)], 30, "all is written down")
