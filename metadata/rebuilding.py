@@ -8,7 +8,7 @@ again, and uploads stay staged. Rolling back costs PostgreSQL nothing, however m
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    bindparam,
     cast,
     column,
     func,
@@ -139,6 +140,13 @@ _READY = (
 )
 
 
+_STAND = (
+    update(replica)
+    .where(replica.c.blob == bindparam("sha256"), replica.c.store == bindparam("name"), replica.c.stands_for.is_(None))
+    .values(stands_for=bindparam("place"))
+)
+
+
 class Loader:
     """Takes any number of each, in this order: `begin`, assets with their blobs, the rest, `end`."""
 
@@ -220,6 +228,12 @@ class Loader:
         )
         if rows:
             self._connection.execute(statement.on_conflict_do_nothing(), rows)
+
+    def standing(self, found: Mapping[tuple[bytes, str], str]) -> None:
+        """Blobs in stores that no rule names, and the store whose place each of them takes."""
+        rows = [{"sha256": sha256, "name": store, "place": place} for (sha256, store), place in found.items()]
+        if rows:
+            self._connection.execute(_STAND, rows)
 
     def counters(self, counters: Sequence[Counter]) -> None:
         """Entries of a path that nothing else tells of any more."""

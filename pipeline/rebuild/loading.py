@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from core.errors import StoreUnavailable
-from core.model import Asset, BlobFacts, Replica
+from core.model import Asset, Replica
 from metadata.facts import Asked, Counter, Deleted, Recorded, Rendered
 from metadata.rebuilding import Link, Loader
 from pipeline.rebuild.gathered import Gathered
@@ -94,29 +94,33 @@ class _Load:
             self.loader.assets(batch)
             self._place(self.loader, found.values())
         lacking: dict[tuple[bytes, str], None] = {}
+        standing: dict[tuple[bytes, str], str] = {}
         for one in batch:
             there = found.get(one.asset.blob.sha256, [])
             if not there:
                 self.done.missing += 1
                 if len(self.done.missing_assets) < LISTED:
                     self.done.missing_assets.append(one.asset)
-            lacking |= dict.fromkeys(self._lacking(one.asset.path, one.asset.blob, there))
+            wanted, strange = self._asked_of(one.asset, there)
+            fewer = max(len(wanted) - len(strange), 0) if there else 1
+            lacking |= dict.fromkeys((one.asset.blob.sha256, name) for name in wanted[:fewer])
+            standing |= {(one.asset.blob.sha256, store): name for store, name in zip(strange, wanted, strict=False)}
         if self.loader is not None:
             self.loader.lacking(list(lacking))
+            self.loader.standing(standing)
         self.done.lacking += sum(sha256 in found for sha256, _ in lacking)
         self.done.assets += len(batch)
 
-    def _lacking(self, path: str, blob: BlobFacts, there: Sequence[Replica]) -> list[tuple[bytes, str]]:
-        """As many as the rule of the asset asks for beyond those that are there. Which store a replica lies in is left
-        as it is: it may have been moved for good reasons."""
+    def _asked_of(self, asset: Asset, there: Sequence[Replica]) -> tuple[list[str], list[str]]:
+        """Stores that the rule of the asset names and that do not have its original, and stores that have it unasked.
+        Those stand for the others, one for one: what lies elsewhere was moved there for good reasons."""
         try:
-            plan = self.services.placements.plan(path, blob)
+            plan = self.services.placements.plan(asset.path, asset.blob)
         except StoreUnavailable:
-            return []
-        held = {one.store for one in there}
+            return [], []
+        held = [one.store for one in there]
         wanted = [name for name in dict.fromkeys((*plan.now, *plan.later)) if name not in held]
-        fewer = max(len(plan.stores) - len(there), 0) if there else 1
-        return [(blob.sha256, name) for name in wanted[:fewer]]
+        return wanted, sorted(name for name in held if name not in plan.stores)
 
     def _renumber(self, loader: Loader, one: Recorded) -> None:
         entry = loader.next_entry(one.asset.path)

@@ -233,6 +233,19 @@ def test_a_store_that_is_gone_is_filled_from_the_other(line: Line, anew: Callabl
     assert states == [("far", "missing"), ("main", "healthy")]
 
 
+def test_what_a_policy_moved_stands_for_its_store_again(line: Line, anew: Callable[[], Line]) -> None:
+    asset = line.bring("/bare/a.jpg", PICTURE)
+    write(line.services)
+    main, far = line.services.store("main"), line.services.store("far")
+    [key] = [one.key for one in main.scan(asset.blob.sha256.hex())]
+    far.put(key, BytesIO(PICTURE), size=len(PICTURE), sha256=asset.blob.sha256, media_type="image/jpeg")
+    main.delete([key])
+    other = anew()
+    assert rebuilt(other).complete
+    assert sql(other, "SELECT store, state, stands_for FROM replica") == [("far", "healthy", "main")]
+    assert read(other, "/bare/a.jpg") == PICTURE
+
+
 def test_variants_whose_bytes_are_gone_are_made_anew(line: Line, anew: Callable[[], Line], tmp_path: Path) -> None:
     asset = line.bring("/a.jpg", PICTURE)
     write(line.services)
