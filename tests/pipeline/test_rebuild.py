@@ -243,7 +243,7 @@ def test_what_a_policy_moved_stands_for_its_store_again(line: Line, anew: Callab
     other = anew()
     assert rebuilt(other).complete
     assert sql(other, "SELECT store, state, stands_for FROM replica") == [("far", "healthy", "main")]
-    assert read(other, "/bare/a.jpg") == PICTURE
+    assert read(other, asset) == PICTURE
 
 
 def test_variants_whose_bytes_are_gone_are_made_anew(line: Line, anew: Callable[[], Line], tmp_path: Path) -> None:
