@@ -13,6 +13,7 @@ import random
 import shutil
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def run(minutes: float, seed: int) -> list[str]:
             broken = _run(rounds, began + minutes * 60)
         except AssertionError as error:
             broken = [*str(error).splitlines(), *rounds.wrong, *load.wrong]
+        except Exception as error:
+            broken = [*traceback.format_exception(error), *rounds.wrong, *load.wrong]
         counts = load.counts + commands.counts + rounds.counts
         counts["seconds"] = int(time.monotonic() - began)
         _tell(seed, counts, broken)

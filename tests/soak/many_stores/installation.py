@@ -143,6 +143,12 @@ class Installation:
     def file(self, store: str, key: str) -> Path:
         return self.root(store) / "objects" / key[:2] / key[2:4] / key
 
+    @contextlib.contextmanager
+    def workers_stopped(self) -> Iterator[None]:
+        """Nobody repairs, collects, moves or renders."""
+        with self.stack.stopped("celery", "beat"), self.stack.stopped("celery", "variants@"):
+            yield
+
     def everything(self) -> dict[str, object]:
         """All rows of all tables, all sequences, all objects, all files: but for the heartbeat of the host."""
         found: dict[str, object] = {store: files(self.root(store)) for store in DIRECTORIES}

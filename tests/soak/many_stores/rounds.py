@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import random
 import threading
@@ -16,12 +15,12 @@ from tests.soak.many_stores.commands import GC, MIGRATE, POLICY, VERIFY, Command
 from tests.soak.many_stores.installation import STORES, Installation
 from tests.soak.many_stores.load import Load
 
-KILLS = 3
+KILLS = 5
 """Of each kind in a round."""
 ORPHANS, BROKEN = 12, 4
 STILL_SECONDS = 1.5
 HEAL_SECONDS = 60.0
-ATTEMPTS = 12
+ATTEMPTS = 4 * KILLS
 
 Words = tuple[str, ...]
 
@@ -117,7 +116,7 @@ class Rounds:
             ("policy", "--dry-run", "--json"),
         ]
         self.planted |= damage.plant_orphans(self.found, self.chance, ORPHANS)
-        with self.load.paused(), self._workers_stopped():
+        with self.load.paused(), self.found.workers_stopped():
             for sent in self.load.among("alive")[:2]:
                 self.load.delete(sent)
             before = self._still()
@@ -127,12 +126,6 @@ class Rounds:
         changed = [name for name in before if before[name] != after.get(name)]
         self.wrong += [f"a dry run changed {name}" for name in changed]
         self.counts["dry runs compared"] += len(runs)
-
-    @contextlib.contextmanager
-    def _workers_stopped(self) -> Iterator[None]:
-        stack = self.found.stack
-        with stack.stopped("celery", "beat"), stack.stopped("celery", "variants@"):
-            yield
 
     def _still(self) -> dict[str, object]:
         """What there is, once that does not change by itself."""
