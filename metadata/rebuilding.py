@@ -17,7 +17,6 @@ from sqlalchemy import (
     Boolean,
     Connection,
     LargeBinary,
-    Table,
     Text,
     Uuid,
     and_,
@@ -25,13 +24,13 @@ from sqlalchemy import (
     cast,
     column,
     func,
-    insert,
+    literal_column,
     select,
     text,
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.errors import AlreadyExists
@@ -165,13 +164,11 @@ class Loader:
 
     def assets(self, recorded: Sequence[Recorded]) -> None:
         self.blobs([one.asset.blob for one in recorded])
-        self._insert(asset, map(fact_rows.of_asset, recorded))
-        self._insert(label, fact_rows.labels(recorded))
-        self._insert(tag, fact_rows.tags(recorded))
-        known = upsert(upload).on_conflict_do_nothing()
-        rows = [fact_rows.of_upload(one) for one in recorded if one.host_id is not None]
-        if rows:
-            self._connection.execute(known, rows)
+        self._insert(upsert(asset), map(fact_rows.of_asset, recorded))
+        self._insert(upsert(label), fact_rows.labels(recorded))
+        self._insert(upsert(tag), fact_rows.tags(recorded))
+        uploads = [fact_rows.of_upload(one) for one in recorded if one.host_id is not None]
+        self._insert(upsert(upload).on_conflict_do_nothing(), uploads)
         self.links([(one.asset.id, one.asset.blob.sha256, want) for one in recorded for want in one.eager])
 
     def next_entry(self, path: str) -> int:
@@ -209,7 +206,7 @@ class Loader:
         return ready
 
     def tombstones(self, deleted: Sequence[Deleted]) -> None:
-        self._insert(tombstone, map(fact_rows.of_tombstone, deleted))
+        self._insert(upsert(tombstone), map(fact_rows.of_tombstone, deleted))
 
     def replicas(self, found: Sequence[Replica]) -> None:
         """Objects that are there, as far as their size says; their bytes are to be verified."""
@@ -217,8 +214,7 @@ class Loader:
             {"blob": one.blob.sha256, "store": one.store, "generation": one.generation, "state": "healthy"}
             for one in found
         ]
-        if rows:
-            self._connection.execute(upsert(replica).on_conflict_do_nothing(), rows)
+        self._insert(upsert(replica).on_conflict_do_nothing(), rows)
 
     def lacking(self, wanted: Sequence[tuple[bytes, str]]) -> None:
         """Blobs, and stores that should have them and have not."""
@@ -226,8 +222,7 @@ class Loader:
         statement = upsert(replica).values(
             generation=generation_seq.next_value(), state="missing", next_check_at=func.now() + timedelta(minutes=1)
         )
-        if rows:
-            self._connection.execute(statement.on_conflict_do_nothing(), rows)
+        self._insert(statement.on_conflict_do_nothing(), rows)
 
     def standing(self, found: Mapping[tuple[bytes, str], str]) -> None:
         """Blobs in stores that no rule names, and the store whose place each of them takes."""
@@ -254,8 +249,7 @@ class Loader:
     def blobs(self, facts: Iterable[BlobFacts]) -> None:
         distinct = {one.sha256: one for one in facts}.values()
         rows = [{"sha256": one.sha256, "size": one.size, "media_type": one.media_type} for one in distinct]
-        if rows:
-            self._connection.execute(upsert(blob).on_conflict_do_nothing(), rows)
+        self._insert(upsert(blob).on_conflict_do_nothing(), rows)
 
     def _count(self, statement: Any) -> None:
         highest = func.greatest(path_counter.c.next, statement.excluded.next)
@@ -263,7 +257,8 @@ class Loader:
             statement.on_conflict_do_update(index_elements=[path_counter.c.path_hash], set_={"next": highest})
         )
 
-    def _insert(self, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+    def _insert(self, statement: Insert, rows: Iterable[dict[str, Any]]) -> None:
+        """Only what returns something goes as many rows in one statement; else each is a round trip."""
         found = list(rows)
         if found:
-            self._connection.execute(insert(table), found)
+            self._connection.execute(statement.returning(literal_column("1")), found).all()

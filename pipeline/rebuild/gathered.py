@@ -98,7 +98,7 @@ class Gathered:
 
     def facts(self, kind: type[F]) -> Iterator[list[F]]:
         """In batches; assets that have their own number in their path, and no other."""
-        query = "SELECT text FROM line WHERE kind = ? AND key NOT IN (SELECT key FROM displaced) ORDER BY key"
+        query = "SELECT text FROM line WHERE kind = ? AND key NOT IN (SELECT key FROM displaced) ORDER BY rowid"
         for batch in self._facts(query, kind.__name__):
             yield [one for one in batch if isinstance(one, kind)]
 
