@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from app.reply import Reply
 from core.errors import InvalidRange, MillraceError, Unavailable
 from pipeline.ingests import IngestFailed
-from pipeline.restoration import Restoring
+from pipeline.jobs.restoration import Restoring
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from coordination.broker import Broker
 from core.breaker import BreakerState
 from core.errors import BrokerUnavailable, MillraceError, NotFound
-from pipeline.failover import PROBE_KEY
+from pipeline.replicas.failover import PROBE_KEY
 from pipeline.services import Services
 from storage.interface import ObjectStore
 

@@ -19,8 +19,8 @@ _SECRET_NAME = re.compile(r"secret|password|token|credential|access_key|private"
 @click.command()
 def config() -> None:
     """Print the effective settings as JSON, secrets masked."""
-    from pipeline.demotion import Demotions
-    from pipeline.placement import Placements
+    from pipeline.replicas.demotion import Demotions
+    from pipeline.replicas.placement import Placements
     from pipeline.wants import Profiles
     from storage import registry
 

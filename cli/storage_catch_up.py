@@ -12,8 +12,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from cli.interruption import interruptible
 from cli.printable import printable
 from core import settings
-from pipeline.catching_up import CaughtUp, catch_up
-from pipeline.job_json import to_camel
+from pipeline.jobs.as_json import to_camel
+from pipeline.recovery.catching_up import CaughtUp, catch_up
 from pipeline.services import build
 from storage.interface import Stored
 

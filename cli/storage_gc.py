@@ -11,8 +11,9 @@ import click
 from cli import job_progress
 from cli.printable import printable
 from core import settings
-from pipeline import job_kinds, orphans, ownership
-from pipeline.job_arguments import chosen
+from pipeline.jobs import kinds, orphans
+from pipeline.jobs.arguments import chosen
+from pipeline.replicas import ownership
 from pipeline.services import Services, build
 
 
@@ -51,7 +52,7 @@ def gc(
         if adopt:
             _adopt(services, chosen(services, names), take_over)
             return
-        job = job_progress.follow(services, job_kinds.create(services, orphans.KIND, arguments))
+        job = job_progress.follow(services, kinds.create(services, orphans.KIND, arguments))
     finally:
         services.close()
     job_progress.end(job, as_json=as_json)

@@ -14,7 +14,7 @@ from cli import job_progress
 from cli.interruption import interruptible
 from cli.printable import printable
 from core import settings
-from pipeline import job_kinds, policy, savings
+from pipeline.jobs import kinds, policy, savings
 from pipeline.services import Services, build
 
 
@@ -33,7 +33,7 @@ def command(max_mb_s: float | None, dry_run: bool, as_json: bool) -> None:
         if dry_run:
             _print(_survey(services), as_json)
             return
-        job = job_progress.follow(services, job_kinds.create(services, policy.KIND, {"max_mb_s": max_mb_s}))
+        job = job_progress.follow(services, kinds.create(services, policy.KIND, {"max_mb_s": max_mb_s}))
     finally:
         services.close()
     job_progress.end(job, as_json=as_json)

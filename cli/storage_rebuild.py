@@ -24,8 +24,8 @@ from core import settings
 from core.errors import AlreadyExists, Misconfigured
 from core.settings import Settings
 from metadata import migrate
-from pipeline.rebuild import rebuilding
-from pipeline.rebuild.rebuilding import Report
+from pipeline.recovery import rebuilding
+from pipeline.recovery.rebuilding import Report
 from pipeline.services import build
 
 DATABASE_SECONDS: Final = 2 * 86_400.0

@@ -22,11 +22,13 @@ from core.model import BlobFacts, FailureReason, LeasedVariant, Replica, Reserva
 from imaging.recipe import Recipe
 from imaging.render import Rendered, render
 from metadata.variants import Stored
-from pipeline import alone, restoration, sources
+from pipeline import alone
 from pipeline.backoff import backoff
-from pipeline.place import place
-from pipeline.placement import Plan
+from pipeline.jobs import restoration
 from pipeline.renewal import Renewal
+from pipeline.replicas import sources
+from pipeline.replicas.place import place
+from pipeline.replicas.placement import Plan
 from pipeline.scratch import scratch
 from pipeline.services import Services
 from pipeline.watchdog import time_limit

@@ -17,8 +17,8 @@ from core.findings import Check, Finding, Grade, note, ok, problem
 from core.settings import Settings
 from database.transactions import Database
 from metadata.probes import PostgresProbe
-from pipeline import accesses
 from pipeline.advice import advise
+from pipeline.replicas import accesses
 from pipeline.wants import Profiles
 from storage import registry
 from storage.interface import ObjectStore

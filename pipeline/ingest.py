@@ -20,8 +20,8 @@ from core.model import BlobFacts, FailureReason, LeasedVariant, Manifest
 from imaging.probe import count
 from pipeline import alone, derive
 from pipeline.backoff import backoff
-from pipeline.failover import require_answers
-from pipeline.place import place
+from pipeline.replicas.failover import require_answers
+from pipeline.replicas.place import place
 from pipeline.services import Services
 from pipeline.watchdog import time_limit
 from storage.staging.claim import Claim

@@ -12,7 +12,7 @@ from datetime import timedelta
 from coordination.locks import Lease
 from core.errors import Unavailable
 from core.failpoints import failpoint
-from pipeline.hot_stores import surplus_bound
+from pipeline.replicas.hot_stores import surplus_bound
 from pipeline.services import Services
 
 log = logging.getLogger(__name__)

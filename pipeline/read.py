@@ -12,7 +12,8 @@ from core.errors import Archived, MillraceError, NotFound, Unavailable
 from core.model import Asset, BlobFacts, Variant, VariantState, WantedVariant
 from imaging.recipe import Parameters, resolve
 from metadata.paths import AssetPath
-from pipeline import restoration, sources
+from pipeline.jobs import restoration
+from pipeline.replicas import sources
 from pipeline.services import Services
 from pipeline.waiting import VariantWaits
 from storage.interface import Span

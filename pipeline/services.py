@@ -19,11 +19,11 @@ from core.model import StoreState
 from core.settings import Settings
 from core.silence import Silence
 from metadata.catalogue import Metadata
-from pipeline.accesses import Accesses, open_accesses
-from pipeline.demotion import Demotions
-from pipeline.failover import silence_of
 from pipeline.lookups import Lookups
-from pipeline.placement import Placements
+from pipeline.replicas.accesses import Accesses, open_accesses
+from pipeline.replicas.demotion import Demotions
+from pipeline.replicas.failover import silence_of
+from pipeline.replicas.placement import Placements
 from pipeline.wants import Profiles
 from storage.interface import ObjectStore
 from storage.local_copies import LocalCopies

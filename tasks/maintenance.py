@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 
 from core.errors import BrokerUnavailable
-from pipeline import jobs, maintenance, policy, repair
+from pipeline import maintenance
 from pipeline.catalogue import compaction, writing
-from pipeline.job_kinds import KINDS
+from pipeline.jobs import policy
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS
+from pipeline.replicas import repair
 from tasks.base import MillraceTask, services
 from tasks.celery_app import EAGER, app
 from tasks.hints import depth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_a_room_is_small_and_says_what_it_is(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 60, f"{node.name} is too long"
+
+
+def test_every_folder_of_ours_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    ours = {
+        ".".join(path.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("*") if _code(path)
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == ours | set(ROOMS)
+
+
+def _code(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.glob("*.py"))
 
 
 def test_the_alembic_folder_does_not_shadow_the_library() -> None:

@@ -10,8 +10,8 @@ from flask import Blueprint, Response, jsonify, request
 from app.context import known_parameters, services, shares
 from core.errors import BadRequest
 from core.model import Job
-from pipeline import job_json, job_kinds
-from pipeline.jobs import Wish
+from pipeline.jobs import as_json, kinds
+from pipeline.jobs.running import Wish
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -22,7 +22,7 @@ MAX_BODY = 64 << 10
 def page() -> Response:
     known_parameters()
     with shares().reading():
-        found = services().metadata.jobs.newest(job_kinds.MAX_PAGE)
+        found = services().metadata.jobs.newest(kinds.MAX_PAGE)
     return jsonify({"jobs": [_told(job) for job in found]})
 
 
@@ -32,7 +32,7 @@ def create() -> Response:
     known_parameters()
     kind, arguments = _asked()
     with shares().reading():
-        job = job_kinds.create(services(), kind, arguments)
+        job = kinds.create(services(), kind, arguments)
     response = jsonify(_told(job))
     response.status_code = 202
     response.headers["Location"] = f"/jobs/{job.id}"
@@ -43,7 +43,7 @@ def create() -> Response:
 def one(job_id: UUID) -> Response:
     known_parameters()
     with shares().reading():
-        return jsonify(_told(job_kinds.find(services(), job_id)))
+        return jsonify(_told(kinds.find(services(), job_id)))
 
 
 @blueprint.post("/jobs/<uuid:job_id>/<any(pause, resume, cancel):wish>")
@@ -51,7 +51,7 @@ def wish(job_id: UUID, wish: str) -> Response:
     """200 with the job; a wish that whoever works on it has not come to yet is shown."""
     known_parameters()
     with shares().reading():
-        return jsonify(_told(job_kinds.wish(services(), job_id, cast(Wish, wish))))
+        return jsonify(_told(kinds.wish(services(), job_id, cast(Wish, wish))))
 
 
 def _asked() -> tuple[str, dict[str, Any]]:
@@ -63,10 +63,10 @@ def _asked() -> tuple[str, dict[str, Any]]:
     kind, arguments = body.get("kind"), body.get("arguments", {})
     if not isinstance(kind, str) or not isinstance(arguments, dict):
         raise BadRequest('"kind" is a string, "arguments" an object')
-    return kind, job_json.arguments(arguments)
+    return kind, as_json.arguments(arguments)
 
 
 def _told(job: Job) -> dict[str, Any]:
     path = f"/jobs/{job.id}"
     links = {"self": path, **{wish: f"{path}/{wish}" for wish in ("pause", "resume", "cancel")}}
-    return {**job_json.told(job), "links": links}
+    return {**as_json.told(job), "links": links}

@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from pipeline import jobs
-from pipeline.job_kinds import KINDS
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS
 from tests.app.server import Web
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

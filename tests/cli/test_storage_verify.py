@@ -14,7 +14,7 @@ import pytest
 
 from core.model import Asset
 from core.sections import Placement
-from pipeline.ownership import MARKER
+from pipeline.replicas.ownership import MARKER
 from tests.cli.storage_command import StorageCommand
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents

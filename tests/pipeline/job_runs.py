@@ -11,16 +11,16 @@ from pathlib import Path
 from uuid import UUID
 
 from core.model import Job
-from pipeline import jobs
-from pipeline.job_kinds import KINDS, create
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS, create
 from tests.pipeline.line import Line
 
 _CODE = """
 import sys
 from pathlib import Path
 from uuid import UUID
-from pipeline import jobs
-from pipeline.job_kinds import KINDS
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS
 from tests.pipeline.test_placement import lined
 
 made = lined(Path(sys.argv[1]), sys.argv[2])

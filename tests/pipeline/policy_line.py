@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from core.model import Asset, BlobFacts, Job, JobState
 from core.sections import Demotion, Placement
-from pipeline import policy
+from pipeline.jobs import policy
 from tests.pipeline import job_runs
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import stores

@@ -17,10 +17,10 @@ import pytest
 
 from core.errors import Misconfigured
 from core.model import Asset, JobState
-from pipeline import migration, orphans, verification
-from pipeline.catching_up import REACH, CaughtUp, catch_up
-from pipeline.ownership import adopt
-from pipeline.quarantine import verdict
+from pipeline.jobs import migration, orphans, verification
+from pipeline.recovery.catching_up import REACH, CaughtUp, catch_up
+from pipeline.replicas.ownership import adopt
+from pipeline.replicas.quarantine import verdict
 from storage.interface import Stored
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents, run

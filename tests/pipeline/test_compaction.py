@@ -11,12 +11,13 @@ from core.model import JobState
 from core.sections import Retention
 from metadata.facts import Deleted, Recorded
 from metadata.paths import AssetPath
-from pipeline import change, migration, orphans, verification
+from pipeline import change
 from pipeline.catalogue import compaction, segments
 from pipeline.catalogue.compaction import MOST_BYTES, RUN, SMALLEST_BYTES, chosen, compact
 from pipeline.catalogue.keys import Segment
 from pipeline.catalogue.writing import write
-from pipeline.ownership import adopt
+from pipeline.jobs import migration, orphans, verification
+from pipeline.replicas.ownership import adopt
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line
 from tests.pipeline.test_catalogue import bring, facts, keys, line, lined

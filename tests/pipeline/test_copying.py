@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from core.model import Asset, Job, JobState
-from pipeline import jobs, migration
-from pipeline.job_kinds import KINDS, create
+from pipeline.jobs import migration
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS, create
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, read

@@ -15,8 +15,8 @@ from core.sections import Demotion, Placement
 from core.settings import Settings
 from metadata.collection import Held, Reference
 from metadata.demotion import Home, Move
-from pipeline.demotion import Demotions
-from pipeline.placement import Placements
+from pipeline.replicas.demotion import Demotions
+from pipeline.replicas.placement import Placements
 from storage.registry import options_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -15,7 +15,7 @@ from core.model import BlobFacts, FailureReason, VariantState
 from core.sections import Locks, Variants
 from pipeline import derive, failures
 from pipeline.ingest import Outcome
-from pipeline.place import place
+from pipeline.replicas.place import place
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line, under_every_lock
 

@@ -14,8 +14,8 @@ import pytest
 from core.errors import StoreUnavailable
 from core.model import Asset
 from core.sections import Placement
-from pipeline import failover, repair, sources
 from pipeline.ingest import Outcome
+from pipeline.replicas import failover, repair, sources
 from storage.interface import ObjectStore, Span, Stored
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

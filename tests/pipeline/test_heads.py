@@ -11,8 +11,8 @@ import pytest
 
 from core.errors import StoreUnavailable
 from core.model import BlobFacts, Job, JobState, Replica
-from pipeline import heads, verification
-from pipeline.heads import Heads
+from pipeline.jobs import heads, verification
+from pipeline.jobs.heads import Heads
 from storage.interface import Stored
 from storage.memory import MemoryOptions, MemoryStore
 from tests.pictures import encoded, photo

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import BadRequest
-from pipeline import migration, orphans, verification
-from pipeline.job_kinds import create
+from pipeline.jobs import migration, orphans, verification
+from pipeline.jobs.kinds import create
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import lined
 

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import Corrupt, StoreUnavailable
 from core.model import Asset, Replica
-from pipeline import repair, sources
+from pipeline.replicas import repair, sources
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 

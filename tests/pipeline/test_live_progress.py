@@ -10,8 +10,9 @@ from typing import BinaryIO
 import pytest
 
 from core.model import Job, JobState
-from pipeline import jobs, live_progress, migration, verification
-from pipeline.job_kinds import KINDS, create
+from pipeline.jobs import live_progress, migration, verification
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS, create
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import lined, read

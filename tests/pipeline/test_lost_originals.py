@@ -13,8 +13,8 @@ from core.findings import Finding, Grade
 from core.model import Asset, Failure, FailureReason, Replica
 from metadata.probes import PostgresProbe
 from pipeline import failures
-from pipeline.repair import repair
-from pipeline.sources import mark
+from pipeline.replicas.repair import repair
+from pipeline.replicas.sources import mark
 from tests.metadata.made import manifest, staged
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

@@ -14,8 +14,10 @@ import pytest
 from core.errors import BadRequest, StoreUnavailable
 from core.model import Asset, Job, JobState
 from metadata.paths import AssetPath
-from pipeline import change, jobs, migration
-from pipeline.job_kinds import KINDS, create, find
+from pipeline import change
+from pipeline.jobs import migration
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS, create, find
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, lined, read

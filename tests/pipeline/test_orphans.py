@@ -18,9 +18,10 @@ import pytest
 from core.errors import BadRequest, Misconfigured
 from core.model import Asset, BlobFacts, Job, JobState
 from metadata.paths import AssetPath
-from pipeline import change, orphans
-from pipeline.job_kinds import create
-from pipeline.ownership import MARKER, adopt, found, is_ours
+from pipeline import change
+from pipeline.jobs import orphans
+from pipeline.jobs.kinds import create
+from pipeline.replicas.ownership import MARKER, adopt, found, is_ours
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents, go_on, killed, run
 from tests.pipeline.line import Line

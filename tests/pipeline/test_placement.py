@@ -14,9 +14,10 @@ from core.model import Asset, BlobFacts, Replica
 from core.sections import Placement
 from core.settings import Settings
 from metadata.paths import AssetPath
-from pipeline import change, repair, sources
+from pipeline import change
 from pipeline.ingest import Outcome
-from pipeline.placement import Placements, Plan
+from pipeline.replicas import repair, sources
+from pipeline.replicas.placement import Placements, Plan
 from storage.registry import options_of
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

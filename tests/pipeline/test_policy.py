@@ -16,10 +16,13 @@ from core.errors import Archived, BadRequest, StoreFull, StoreUnavailable
 from core.model import JobState, StoreState
 from core.sections import Demotion, Placement
 from metadata.paths import AssetPath
-from pipeline import change, copying, ingest, job_kinds, jobs, migration, policy, savings
-from pipeline.demotion import Demotions
-from pipeline.job_kinds import KINDS
-from pipeline.place import place
+from pipeline import change, ingest
+from pipeline.jobs import kinds, migration, policy, savings
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS
+from pipeline.replicas import copying
+from pipeline.replicas.demotion import Demotions
+from pipeline.replicas.place import place
 from tests.pictures import encoded, photo
 from tests.pipeline import job_runs
 from tests.pipeline.line import Line
@@ -354,5 +357,5 @@ def test_without_rules_there_is_nothing_to_do(tmp_path: Path, database_url: str)
     line = ruled(tmp_path, database_url)
     assert policy.start(line.services) is None
     with pytest.raises(BadRequest, match="no \\[\\[demotion"):
-        job_kinds.create(line.services, policy.KIND, {})
+        kinds.create(line.services, policy.KIND, {})
     line.close()

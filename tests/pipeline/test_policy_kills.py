@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from core.model import Asset, Job, JobState
-from pipeline import copying, policy
 from pipeline.ingest import Outcome
-from pipeline.job_kinds import create
+from pipeline.jobs import policy
+from pipeline.jobs.kinds import create
+from pipeline.replicas import copying
 from tests.pictures import encoded, photo
 from tests.pipeline import job_runs
 from tests.pipeline.line import Line
@@ -30,8 +31,8 @@ CODE = """
 import os, sys
 from pathlib import Path
 from uuid import UUID
-from pipeline import jobs
-from pipeline.job_kinds import KINDS
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS
 from tests.pipeline.policy_line import MAIN_TO_FAR, ruled
 
 for _ in sys.stdin:

@@ -12,8 +12,10 @@ import pytest
 from core.errors import DatabaseUnavailable
 from core.model import Asset, JobState, Replica, StoreState
 from core.sections import Demotion, Placement, Work
-from pipeline import accesses, doctor, maintenance, repair, services, verification
-from pipeline.accesses import NoAccesses, WrittenAccesses
+from pipeline import doctor, maintenance, services
+from pipeline.jobs import verification
+from pipeline.replicas import accesses, repair
+from pipeline.replicas.accesses import NoAccesses, WrittenAccesses
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import WORK, Line

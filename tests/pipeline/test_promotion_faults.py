@@ -13,7 +13,8 @@ import pytest
 
 from core.model import JobState
 from core.sections import Demotion, Placement
-from pipeline import accesses, migration, quarantine, repair, verification
+from pipeline.jobs import migration, verification
+from pipeline.replicas import accesses, quarantine, repair
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line
 from tests.pipeline.policy_line import demote, homes
@@ -23,7 +24,7 @@ from tests.pipeline.test_promotion import HOT, copies, pictures, promoted, tiere
 _REPAIR = """
 import sys
 from pathlib import Path
-from pipeline import repair
+from pipeline.replicas import repair
 from tests.pipeline.test_promotion import tiered
 
 repair.repair(tiered(Path(sys.argv[1]), sys.argv[2]).services)

@@ -18,12 +18,13 @@ from core.model import Details, JobState
 from core.sections import Placement
 from imaging.recipe import Parameters, resolve
 from metadata.paths import AssetPath
-from pipeline import change, orphans
+from pipeline import change
 from pipeline.catalogue import segments
 from pipeline.catalogue.writing import write
 from pipeline.ingest import Outcome
-from pipeline.ownership import adopt
-from pipeline.rebuild.rebuilding import Report, rebuild
+from pipeline.jobs import orphans
+from pipeline.recovery.rebuilding import Report, rebuild
+from pipeline.replicas.ownership import adopt
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents, run
 from tests.pipeline.line import Line
@@ -287,7 +288,7 @@ def test_a_database_that_is_not_empty_is_refused(line: Line) -> None:
 _CODE = """
 import sys
 from pathlib import Path
-from pipeline.rebuild.rebuilding import rebuild
+from pipeline.recovery.rebuilding import rebuild
 from tests.pipeline.test_placement import lined
 
 rebuild(lined(Path(sys.argv[1]), sys.argv[2]).services, lambda *_: None)

@@ -12,11 +12,12 @@ from PIL import Image
 from core.errors import StoreUnavailable, Superseded
 from core.model import Asset, BlobFacts, LeasedVariant, Variant, VariantState
 from metadata.variants import Stored
-from pipeline import read, remaking, verification
-from pipeline.quarantine import verdict
+from pipeline import read, remaking
+from pipeline.jobs import verification
 from pipeline.remaking import make_again
-from pipeline.repair import repair
-from pipeline.sources import mark
+from pipeline.replicas.quarantine import verdict
+from pipeline.replicas.repair import repair
+from pipeline.replicas.sources import mark
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from core.model import Asset
-from pipeline import accesses, read, repair
-from pipeline.accesses import WrittenAccesses
+from pipeline import read
+from pipeline.replicas import accesses, repair
+from pipeline.replicas.accesses import WrittenAccesses
 from pipeline.waiting import VariantWaits
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

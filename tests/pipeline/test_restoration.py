@@ -21,9 +21,12 @@ from core.errors import Archived, BadRequest, StoreUnavailable
 from core.model import Asset, Job, JobState, Replica, VariantState
 from core.sections import Placement
 from metadata.schema import installation
-from pipeline import failover, jobs, migration, ownership, read, repair, restoration, sources, verification
-from pipeline.job_kinds import KINDS, create
-from pipeline.quarantine import verdict
+from pipeline import read
+from pipeline.jobs import migration, restoration, verification
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS, create
+from pipeline.replicas import failover, ownership, repair, sources
+from pipeline.replicas.quarantine import verdict
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import go_on, run
 from tests.pipeline.line import Line
@@ -270,8 +273,8 @@ _CODE = """
 import json, sys
 from pathlib import Path
 from uuid import UUID
-from pipeline import jobs
-from pipeline.job_kinds import KINDS
+from pipeline.jobs import running as jobs
+from pipeline.jobs.kinds import KINDS
 from tests.pipeline.line import Line
 
 line = Line(Path(sys.argv[1]), sys.argv[2], stores=json.loads(sys.argv[3]), default_store="near")

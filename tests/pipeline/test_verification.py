@@ -12,10 +12,10 @@ import pytest
 from core.errors import BadRequest, Forbidden, StoreUnavailable
 from core.model import Asset, Job, JobState, Replica
 from core.sections import Placement
-from pipeline import verification
-from pipeline.job_kinds import create
-from pipeline.quarantine import verdict
-from pipeline.sources import mark
+from pipeline.jobs import verification
+from pipeline.jobs.kinds import create
+from pipeline.replicas.quarantine import verdict
+from pipeline.replicas.sources import mark
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import go_on, killed, run
 from tests.pipeline.line import Line

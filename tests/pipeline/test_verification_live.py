@@ -12,7 +12,7 @@ import pytest
 from core.model import Asset
 from metadata.paths import AssetPath
 from pipeline import change
-from pipeline.quarantine import verdict
+from pipeline.replicas.quarantine import verdict
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, lined, read
@@ -111,7 +111,7 @@ def test_what_somebody_else_is_copying_just_now_is_no_failure(
             [ours] = line.services.metadata.inventory.sick(["far"], (b"", ""), 1)
             line.services.metadata.repairs.begin(ours)
 
-    monkeypatch.setattr("pipeline.copying.failpoint", another)
+    monkeypatch.setattr("pipeline.replicas.copying.failpoint", another)
     job = verify(line)
     assert (job.progress["missing"], job.progress["repaired"], job.progress["failed"]) == (1, 0, 0)
     assert verdict(line.services, job).good

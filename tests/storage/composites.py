@@ -29,9 +29,10 @@ from core.model import Asset, BlobFacts, Details, ImageFacts, Manifest, Replica
 from core.sections import Locks, PathRule, Placement, Staging, Work
 from core.settings import Settings
 from metadata.paths import AssetPath
-from pipeline import change, maintenance, repair, sources
-from pipeline.accesses import WrittenAccesses
-from pipeline.place import place
+from pipeline import change, maintenance
+from pipeline.replicas import repair, sources
+from pipeline.replicas.accesses import WrittenAccesses
+from pipeline.replicas.place import place
 from pipeline.services import Services, build
 from storage.interface import Span, Stored
 from storage.object_keys import require_legal

@@ -17,7 +17,7 @@ import pytest
 from core.errors import BadPath, StoreUnavailable
 from core.model import BlobFacts
 from core.sections import Placement
-from pipeline import accesses
+from pipeline.replicas import accesses
 from pipeline.services import Services
 from storage.interface import ObjectStore
 from tests.contracts.object_store import LEGAL_KEYS, MIB, ObjectStoreContract, fill, keys, read, sha256

@@ -8,7 +8,8 @@ import redis
 
 from core.model import JobState
 from core.sections import Variants
-from pipeline import job_kinds, orphans, repair
+from pipeline.jobs import kinds, orphans
+from pipeline.replicas import repair
 from pipeline.services import NoHints
 from tasks import maintenance
 from tests.pictures import encoded, photo
@@ -69,7 +70,7 @@ def test_one_turn_is_enough_for_many_short_jobs(
 ) -> None:
     line = Line(tmp_path, database_url)
     monkeypatch.setattr(maintenance, "services", lambda: line.services)
-    created = [job_kinds.create(line.services, orphans.KIND, {"grace_seconds": 60 + number}) for number in range(3)]
+    created = [kinds.create(line.services, orphans.KIND, {"grace_seconds": 60 + number}) for number in range(3)]
     maintenance.run_jobs.run()
     found = [line.services.metadata.jobs.find(job.id) for job in created]
     assert all(job is not None and job.state not in (JobState.QUEUED, JobState.RUNNING) for job in found)

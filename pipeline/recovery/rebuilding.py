@@ -20,10 +20,10 @@ from core.failpoints import failpoint
 from core.sections import Limits
 from imaging.probe import probe
 from pipeline.derive import scratch_root
-from pipeline.rebuild import gathering, loading
-from pipeline.rebuild.gathered import Gathered, Unnamed
-from pipeline.rebuild.gathering import Sources, Told
-from pipeline.rebuild.loading import LISTED, Loaded
+from pipeline.recovery import gathering, loading
+from pipeline.recovery.gathered import Gathered, Unnamed
+from pipeline.recovery.gathering import Sources, Told
+from pipeline.recovery.loading import LISTED, Loaded
 from pipeline.scratch import scratch
 from pipeline.services import Services
 from storage.reading import verified_blocks

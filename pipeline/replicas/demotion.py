@@ -24,7 +24,7 @@ from core.patterns import path_pattern
 from core.settings import Settings
 from metadata.collection import Reference
 from metadata.demotion import Filter, Home, Move
-from pipeline.placement import Placements
+from pipeline.replicas.placement import Placements
 from storage.options import TIERS, StoreOptions
 
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 from core.errors import Archived, Corrupt, MillraceError, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
-from pipeline import sources
-from pipeline.failover import writing
+from pipeline.replicas import sources
+from pipeline.replicas.failover import writing
 from pipeline.services import Services
 from storage.throttle import UNTHROTTLED, Throttle
 

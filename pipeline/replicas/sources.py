@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 from core.errors import Archived, Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
 from core.model import Replica
-from pipeline.failover import opened
+from pipeline.replicas.failover import opened
 from pipeline.services import Services
 from storage.interface import ObjectStore, Span
 from storage.reading import verified_blocks
@@ -31,7 +31,7 @@ def stream(services: Services, sha256: bytes, span: Span | None = None, *, noted
     as somebody who reads them.
 
     Raises:
-        Archived: no other store has them now, and they must be restored first (`pipeline/restoration.py`).
+        Archived: no other store has them now, and they must be restored first (`pipeline/jobs/restoration.py`).
         StoreUnavailable: no store that should hold them has them and answers.
     """
     with _first(

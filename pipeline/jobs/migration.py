@@ -18,10 +18,10 @@ from core.errors import Archived, BadRequest, MillraceError, NotFound, Supersede
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from pipeline.catalogue.carrying import carry
-from pipeline.copying import check, copy
-from pipeline.job_arguments import Arguments, Rate, require_stores
-from pipeline.jobs import Step
+from pipeline.jobs.arguments import Arguments, Rate, require_stores
+from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
+from pipeline.replicas.copying import check, copy
 from pipeline.services import STATES_SECONDS, Services
 from storage.throttle import Throttle
 

@@ -1,7 +1,7 @@
 """Hot stores that take copies of what is read from colder ones, as many as their settings allow.
 
-Who reads wishes for a copy (pipeline/accesses.py), the rows keep the bound (metadata/tiers.py), and the repair of what
-is due makes it (pipeline/repair.py).
+Who reads wishes for a copy (accesses.py), the rows keep the bound (metadata/tiers.py), and the repair of what is due
+makes it (repair.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.placement import Placements
+from pipeline.replicas.placement import Placements
 from storage.options import TIERS, StoreOptions
 
 SHARE = 10

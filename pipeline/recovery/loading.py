@@ -10,8 +10,8 @@ from core.errors import StoreUnavailable
 from core.model import Asset, Replica
 from metadata.facts import Asked, Counter, Deleted, Recorded, Rendered
 from metadata.rebuilding import Link, Loader
-from pipeline.rebuild.gathered import Gathered
-from pipeline.rebuild.gathering import Told
+from pipeline.recovery.gathered import Gathered
+from pipeline.recovery.gathering import Told
 from pipeline.services import Services
 
 LISTED = 10_000

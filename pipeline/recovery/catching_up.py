@@ -20,9 +20,9 @@ from core.errors import Archived, Misconfigured, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from metadata.inventory import Named
-from pipeline import sources
-from pipeline.orphans import batches, named
-from pipeline.ownership import found as marker_of
+from pipeline.jobs.orphans import batches, named
+from pipeline.replicas import sources
+from pipeline.replicas.ownership import found as marker_of
 from pipeline.services import Services
 from storage.interface import ObjectStore, Stored
 

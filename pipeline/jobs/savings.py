@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from core.sections import GIB
 from metadata.demotion import Home, Move
-from pipeline.policy import STRETCH, choice, filters
+from pipeline.jobs.policy import STRETCH, choice, filters
 from pipeline.services import Services
 
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from core.errors import BadRequest, NotFound
 from core.model import Job
-from pipeline import jobs, migration, orphans, policy, restoration, verification
+from pipeline.jobs import migration, orphans, policy, restoration, verification
+from pipeline.jobs import running as jobs
 from pipeline.services import Services
 
 KINDS: Final[Mapping[str, jobs.Kind]] = {

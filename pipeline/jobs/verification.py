@@ -3,7 +3,7 @@
 Structure: every healthy replica is asked for by `head`, and every object that a listing shows is looked for among the
 rows. Bytes: every replica is read and its hash compared, the one that was verified longest ago first. Then whatever is
 missing or corrupt is made anew from a good replica. What has none and is a variant is rendered again; an original is in
-quarantine: its rows keep saying so, what there is of its bytes stays, and `pipeline/quarantine.py` tells of it.
+quarantine: its rows keep saying so, what there is of its bytes stays, and `replicas/quarantine.py` tells of it.
 
 Only what a store says counts: one that does not answer, or refuses, is asked again for a while and then left out, and
 its replicas keep their states. A replica that changes while it is looked at is another one, and is not marked.
@@ -26,14 +26,14 @@ from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.inventory import Place
 from pipeline.catalogue.keys import is_segment
-from pipeline.catching_up import REACH
-from pipeline.copying import check, try_copy
-from pipeline.heads import Heads
-from pipeline.job_arguments import Arguments, Rate, chosen
-from pipeline.jobs import Step
-from pipeline.orphans import named
-from pipeline.ownership import MARKER
+from pipeline.jobs.arguments import Arguments, Rate, chosen
+from pipeline.jobs.heads import Heads
+from pipeline.jobs.orphans import named
+from pipeline.jobs.running import Step
+from pipeline.recovery.catching_up import REACH
 from pipeline.remaking import make_again
+from pipeline.replicas.copying import check, try_copy
+from pipeline.replicas.ownership import MARKER
 from pipeline.services import Services
 from storage.throttle import Throttle
 

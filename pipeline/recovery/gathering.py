@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from core.errors import Corrupt, Misconfigured, NotFound, Unavailable
-from pipeline import ownership
 from pipeline.catalogue import segments
 from pipeline.catalogue.keys import Segment
 from pipeline.catalogue.lines import Line
-from pipeline.orphans import BATCH, batches, named
-from pipeline.rebuild.gathered import Gathered
+from pipeline.jobs.orphans import BATCH, batches, named
+from pipeline.recovery.gathered import Gathered
+from pipeline.replicas import ownership
 from pipeline.services import Services
 from storage.interface import ObjectStore
 

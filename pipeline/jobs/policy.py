@@ -18,10 +18,10 @@ from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.collection import Reference
 from metadata.demotion import Choice, Filter, Home, Move
-from pipeline.copying import check, copy
-from pipeline.job_arguments import Arguments, Rate
-from pipeline.jobs import Step
+from pipeline.jobs.arguments import Arguments, Rate
+from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
+from pipeline.replicas.copying import check, copy
 from pipeline.services import Services
 from storage.throttle import Throttle
 

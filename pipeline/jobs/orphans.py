@@ -22,9 +22,9 @@ from core.model import Job
 from metadata.inventory import Named
 from pipeline import maintenance
 from pipeline.catalogue.keys import is_segment
-from pipeline.job_arguments import Arguments, chosen
-from pipeline.jobs import Step
-from pipeline.ownership import MARKER, require_ours
+from pipeline.jobs.arguments import Arguments, chosen
+from pipeline.jobs.running import Step
+from pipeline.replicas.ownership import MARKER, require_ours
 from pipeline.services import Services
 from storage.interface import Stored
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from core.errors import AlreadyExists, NotFound
 from core.model import Replica, Reservation
-from pipeline.failover import writing
+from pipeline.replicas.failover import writing
 from pipeline.services import Services
 from storage.interface import ObjectStore
 

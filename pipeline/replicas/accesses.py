@@ -20,9 +20,9 @@ from core.errors import MillraceError
 from core.model import BlobFacts, Replica
 from core.settings import Settings
 from metadata.catalogue import Metadata
-from pipeline.hot_stores import any_could_take, is_colder, takers
 from pipeline.lookups import Lookups
-from pipeline.placement import Placements
+from pipeline.replicas.hot_stores import any_could_take, is_colder, takers
+from pipeline.replicas.placement import Placements
 from storage.options import StoreOptions
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from pydantic import Field
 from core.errors import Archived, MillraceError, NotFound, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica
-from pipeline import sources
-from pipeline.job_arguments import Arguments
-from pipeline.jobs import Step
+from pipeline.jobs.arguments import Arguments
+from pipeline.jobs.running import Step
+from pipeline.replicas import sources
 from pipeline.services import Services
 
 KIND: Final = "restore"

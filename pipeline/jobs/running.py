@@ -21,7 +21,7 @@ from core.errors import MillraceError, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, JobState
 from pipeline.backoff import backoff
-from pipeline.live_progress import Live, LiveProgress
+from pipeline.jobs.live_progress import Live, LiveProgress
 from pipeline.renewal import Renewal
 from pipeline.services import Services
 

@@ -1,0 +1,1 @@
+"""Long work, over whole stores: what runs it, and one file for each kind."""

@@ -1,0 +1,1 @@
+"""Which stores hold which bytes, and how to get at them."""
