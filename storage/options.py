@@ -64,6 +64,11 @@ class StoreOptions(Section):
                 raise ValueError("larger than promote_up_to")
         return given
 
+    @property
+    def archives(self) -> bool:
+        """What such a store writes cannot be read at once."""
+        return False
+
     def objection(self, deployment: Deployment) -> str | None:
         """Why these options must not be used in this deployment, `key: reason`; None: they may."""
         del deployment

@@ -151,7 +151,6 @@ class S3Options(StoreOptions):
 
     @property
     def archives(self) -> bool:
-        """What this store writes cannot be read at once."""
         return self.storage_class in ARCHIVES
 
     @model_validator(mode="after")
