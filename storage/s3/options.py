@@ -110,7 +110,7 @@ class S3Options(StoreOptions):
     operation_timeout: float = Field(default=90, gt=0)
     """Seconds for a whole call with all its attempts, plus one for each MB of the body. Reading a body that has begun
     to come is not limited. Keep it below `work.solo_seconds`, or a store that hangs looks like a hanging decoder."""
-    breaker_failures: int = Field(default=5, ge=1)
+    breaker_failures: int = Field(default=3, ge=1)
     """So many requests without an answer in a row, and further ones fail at once …"""
     breaker_seconds: float = Field(default=10, gt=0)
     """… for this long. Then one is let through to look."""
