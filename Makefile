@@ -29,7 +29,7 @@ up: $(STAMP) ## run everything here; PORT HOST MILLRACE_HOME MILLRACE_CONFIG ARG
 	@exec $(BIN)/millrace up $(ARGS)
 
 test: $(STAMP) ## everything is tested, with its own services
-	@exec $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
