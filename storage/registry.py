@@ -98,12 +98,6 @@ def _checked(settings: Settings, deployment: Deployment | None) -> dict[str, Sto
             continue
         if deployment and (objection := checked[name].objection(deployment)):
             faults.append(f"stores.{name}.{objection}")
-    home = settings.catalogue.store or settings.default_store
-    if home in checked and checked[home].archives:
-        key = "catalogue.store" if settings.catalogue.store else "default_store"
-        faults.append(
-            f"{key}: {home!r} writes into an archive, and the catalogue is read again and again: name another"
-        )
     if faults:
         raise Misconfigured("\n".join(faults))
     return checked

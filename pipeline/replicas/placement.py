@@ -52,12 +52,19 @@ class Placements:
     ) -> Placements:
         """
         Raises:
-            Misconfigured: a rule names a store that is not there, or names one twice; `default_store` takes nothing.
+            Misconfigured: a rule names a store that is not there, or names one twice; `default_store` takes nothing;
+                the catalogue would lie in an archive.
         """
         if stores[settings.default_store].state != "active":
             raise Misconfigured(
                 f"default_store: {settings.default_store!r} is {stores[settings.default_store].state}, and takes what"
                 " stores that are not active would have taken: name an active one"
+            )
+        home = settings.catalogue.store or settings.default_store
+        if stores[home].archives:
+            key = "catalogue.store" if settings.catalogue.store else "default_store"
+            raise Misconfigured(
+                f"{key}: {home!r} writes into an archive, and the catalogue is read often: name another"
             )
         for number, rule in enumerate(settings.placement, start=1):
             named = [rule.store, *rule.replicas]

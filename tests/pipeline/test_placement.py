@@ -119,6 +119,18 @@ def test_rules_that_cannot_work_are_refused_at_start(
         Placements.parse(settings, options_of(settings))
 
 
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [("default_store", {"default_store": "ice"}), ("catalogue.store", {"catalogue": {"store": "ice"}})],
+)
+def test_the_catalogue_does_not_lie_in_an_archive(tmp_path: Path, key: str, named: dict[str, Any]) -> None:
+    ice = {"kind": "s3", "bucket": "ice", "region": "eu-central-1", "storage_class": "GLACIER"}
+    there = {**stores(tmp_path), "ice": ice}
+    settings = Settings.model_validate({"home": tmp_path, "stores": there, **named})
+    with pytest.raises(Misconfigured, match=f"{key}: 'ice' writes into an archive"):
+        Placements.parse(settings, options_of(settings))
+
+
 def test_the_hottest_is_read_first_then_by_priority_then_the_one_checked_last(tmp_path: Path) -> None:
     facts = BlobFacts(bytes(32), 10, "image/jpeg")
     early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.errors import Misconfigured
-from core.sections import Catalogue, Staging
+from core.sections import Staging
 from core.settings import Settings
 from storage.filesystem.store import FilesystemStore
 from storage.memory import MemoryStore
@@ -118,15 +118,6 @@ def test_s3_options_that_cannot_work(more: dict[str, Any], line: str) -> None:
     detail = refusal(settings(s3=S3 | more))
     assert detail.startswith(line)
     assert "hush" not in detail
-
-
-def test_the_catalogue_does_not_lie_in_an_archive(tmp_path: Path) -> None:
-    stores = {"ice": S3 | {"storage_class": "GLACIER"}, "near": {"kind": "filesystem", "root": str(tmp_path)}}
-    assert "default_store: 'ice' writes into an archive" in refusal(settings(**stores))
-    apart = settings(**stores).model_copy(update={"catalogue": Catalogue(store="near")})
-    assert open_stores(apart)
-    named = settings(near=stores["near"], ice=stores["ice"]).model_copy(update={"catalogue": Catalogue(store="ice")})
-    assert "catalogue.store: 'ice' writes into an archive" in refusal(named)
 
 
 def test_secrets_are_never_shown() -> None:
