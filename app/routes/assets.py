@@ -30,14 +30,7 @@ def get(_rest: str) -> Response:
         wish = read.understand(services(), asset, query)
         if address.form not in ("content", "download"):
             return _link(asset)
-        blob = _wait_for(wish)
-        try:
-            response = content.send(services(), request, blob, held)
-        except StoreUnavailable:
-            if not remaking.is_lost(services(), wish, blob):
-                raise
-            blob = _wait_for(wish)
-            response = content.send(services(), request, blob, held)
+        blob, response = _content(wish, held)
         if address.form == "download":
             name = asset.path.rsplit("/", 1)[-1]
             response.headers["Content-Disposition"] = content.attachment(name, blob.media_type)
@@ -56,6 +49,18 @@ def delete(_rest: str) -> Response:
         return Response(status=204)
     held = [{"id": str(other.id), "path": other.path, "entry": other.entry} for other in deleted.still_held]
     return jsonify({"id": str(deleted.asset_id), "stillHeldBy": held})
+
+
+def _content(wish: read.Wish, held: ExitStack) -> tuple[BlobFacts, Response]:
+    """A variant that turns out to be lost is rendered again, and waited for as one that is missing."""
+    blob = _wait_for(wish)
+    try:
+        return blob, content.send(services(), request, blob, held)
+    except StoreUnavailable:
+        if not remaking.is_lost(services(), wish, blob):
+            raise
+    blob = _wait_for(wish)
+    return blob, content.send(services(), request, blob, held)
 
 
 def _wait_for(wish: read.Wish) -> BlobFacts:
