@@ -25,7 +25,7 @@ def make_again(services: Services, sha256: bytes) -> bool:
     return bool(sources)
 
 
-def is_lost(services: Services, wish: Wish, facts: BlobFacts) -> bool:
+def make_again_for(services: Services, wish: Wish, facts: BlobFacts) -> bool:
     """The bytes that a wish meant cannot be read. True: as the bytes of a variant that are lost, and there are others
     by now, or will be: ask for them. False: they are not lost, or nothing makes them again."""
     if wish.want is None or services.metadata.blobs.replicas(facts.sha256):

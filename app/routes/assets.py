@@ -57,7 +57,7 @@ def _content(wish: read.Wish, held: ExitStack) -> tuple[BlobFacts, Response]:
     try:
         return blob, content.send(services(), request, blob, held)
     except StoreUnavailable:
-        if not remaking.is_lost(services(), wish, blob):
+        if not remaking.make_again_for(services(), wish, blob):
             raise
     blob = _wait_for(wish)
     return blob, content.send(services(), request, blob, held)
