@@ -58,4 +58,4 @@ def require_owner(settings: Settings, pool: str, size: int | None) -> None:
 def beat() -> list[str]:
     """With the scheduler that keeps its state in memory: the other one pickles it to disk, and every entry here may run
     once too often."""
-    return [*celery(), "beat", "-S", "celery.beat:Scheduler"]
+    return [*celery(), "beat", "-S", "tasks.clock:Clock"]
