@@ -11,28 +11,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from typing import Any
 
-from core.errors import Archived, BadRequest, MillraceError, NotFound, Superseded, Unavailable
+from core.errors import Archived, BadRequest, MillraceError, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from pipeline.catalogue.carrying import carry
 from pipeline.jobs.arguments import Arguments, Rate, require_stores
+from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
 from pipeline.services import STATES_SECONDS, Services
-from storage.throttle import Throttle
 
 KIND = "migrate"
 BATCH = 20
 STEP_SECONDS = 0.5
-LARGE_BYTES = 16 << 20
-"""A body that takes a while, so that it is a step of its own."""
-LEASE = timedelta(minutes=10)
-"""So long the repair of replicas leaves those alone that are copied here, at a rate of its own."""
-RETRY = timedelta(seconds=30)
 IN_FLIGHT_SECONDS = 300.0
 """So long a reservation is waited for; one that is older has nobody any more."""
 
@@ -150,7 +144,7 @@ class _Round:
         return Step(cursor, self._progress.to_json(), live=self._live)
 
     def _live(self) -> Mapping[str, Any]:
-        done_bytes = self._progress.done_bytes + self._work.flowed
+        done_bytes = self._progress.done_bytes + self._work.flow.flowed
         return replace(self._progress, done_bytes=min(done_bytes, self._progress.total_bytes)).to_json()
 
     def run(self) -> Iterator[Step]:
@@ -171,7 +165,7 @@ class _Round:
         except Superseded:  # somebody else is putting it there
             progress = replace(before, failed=before.failed + 1, failure=f"{one.key} is in other hands")
             self.was_last = self.was_last and not self._work.is_young
-        self._work.rest()
+        self._work.flow.rest()
         moved = progress.moved != before.moved
         self.was_last = self.was_last and not moved
         if moved or (self._number == 1 and progress.left == before.left):
@@ -189,18 +183,8 @@ class _Work:
         self._services = services
         self._job = job
         self._move = move
-        self._throttle = Throttle(None if move.max_mb_s is None else move.max_mb_s * 1e6)
+        self.flow = Flow(move.max_mb_s)
         self._began = time.monotonic()
-        self._passed = 0
-        self._size = 0
-
-    @property
-    def flowed(self) -> int:
-        """Bytes of the replica that is being moved."""
-        return min(self._throttle.passed - self._passed, self._size)
-
-    def rest(self) -> None:
-        self._passed, self._size = self._throttle.passed, 0
 
     @property
     def is_young(self) -> bool:
@@ -216,7 +200,7 @@ class _Work:
             Unavailable: one of the stores does not answer.
         """
         services, move = self._services, self._move
-        self._passed, self._size = self._throttle.passed, one.blob.size
+        self.flow.begin(one.blob.size)
         if one.promoted and services.metadata.tiers.drop(one):  # a copy for faster reading is not worth moving
             services.lookups.forget_replicas(one.blob.sha256)
             return replace(progress, removed=progress.removed + 1)
@@ -226,12 +210,12 @@ class _Work:
             return progress  # gc was faster
         if healthy and move.delete_source and not self._is_verified(there):
             try:
-                healthy = check(services, there, throttle=self._throttle)
+                healthy = check(services, there, throttle=self.flow.throttle)
             except Archived:
                 return replace(progress, archived=progress.archived + 1)
         if not healthy:
             try:
-                there = copy(services, there, throttle=self._throttle)
+                there = copy(services, there, throttle=self.flow.throttle)
             except Superseded:
                 raise
             except MillraceError as error:
@@ -244,17 +228,10 @@ class _Work:
         return progress
 
     def _failed(self, one: Replica, there: Replica, error: MillraceError, progress: Progress) -> Progress:
-        """Bytes that are lost must not stop the others, a store that is away must: it would fail them all."""
-        services = self._services
-        services.metadata.repairs.failed(there, error.detail, RETRY)
+        self._services.metadata.repairs.failed(there, error.detail, RETRY)
+        judge(self._services, one, there, error)
         if isinstance(error, Archived):
             return replace(progress, archived=progress.archived + 1)
-        if isinstance(error, Unavailable):
-            for replica in (one, there):
-                try:
-                    services.store(replica.store).head(replica.key)
-                except NotFound:
-                    continue
         return replace(progress, failed=progress.failed + 1, failure=error.detail)
 
     def _is_verified(self, replica: Replica) -> bool:

@@ -10,30 +10,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull, Superseded, Unavailable
+from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.collection import Reference
 from metadata.demotion import Choice, Filter, Home, Move
 from pipeline.jobs.arguments import Arguments, Rate
+from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
 from pipeline.services import Services
-from storage.throttle import Throttle
 
 KIND: Final = "demotion"
 STRETCH = 1000
 """Replicas of a store that are looked at together."""
 STEP_SECONDS = 0.5
-LARGE_BYTES = 16 << 20
-"""A body that takes a while, so that it is a step of its own."""
-LEASE = timedelta(minutes=10)
-"""So long the repair of replicas leaves those alone that are copied here, at a rate of its own."""
-RETRY = timedelta(seconds=30)
 
 
 class Policy(Arguments):
@@ -113,11 +108,7 @@ class _Work:
         self._demotion = services.metadata.demotion
         self._at = at
         self._choice = choice(services, at)
-        self._throttle = Throttle(None if policy.max_mb_s is None else policy.max_mb_s * 1e6)
-        self._passed = 0
-        """Bytes before those of the body that is being moved …"""
-        self._size = 0
-        """… which has so many."""
+        self._flow = Flow(policy.max_mb_s)
 
     def planned(self, sources: Sequence[str]) -> Progress:
         wanted = {name: filters(self._services, name, self._at) for name in sources}
@@ -152,19 +143,20 @@ class _Work:
         return Step(cursor, self.progress.to_json(), live=self._live)
 
     def _live(self) -> Mapping[str, Any]:
-        flowed = min(self._throttle.passed - self._passed, self._size)
-        done_bytes = min(self.progress.done_bytes + flowed, self.progress.total_bytes)
+        done_bytes = min(self.progress.done_bytes + self._flow.flowed, self.progress.total_bytes)
         return replace(self.progress, done_bytes=done_bytes).to_json()
 
     def _take(self, home: Home) -> None:
-        self._passed, self._size = self._throttle.passed, home.replica.blob.size
+        size = home.replica.blob.size
+        self._flow.begin(size)
         move = self._demotion.choose(home, self._choice)
         if move is not None:
             try:
                 self._move(home, move)
             except Superseded:  # somebody else is putting it there
                 self._count(postponed=1)
-        size, known, self._size = self._size, self.progress, 0
+        self._flow.rest()
+        known = self.progress
         self._count(done=min(1, known.total - known.done), done_bytes=min(size, known.total_bytes - known.done_bytes))
 
     def _move(self, home: Home, move: Move) -> None:
@@ -196,23 +188,18 @@ class _Work:
     def _filled(self, there: Replica, healthy: bool) -> Replica:
         """Believed are bytes that were verified since this run began."""
         if healthy and (there.verified_at is None or there.verified_at < self._at):
-            healthy = check(self._services, there, throttle=self._throttle)
-        return there if healthy else copy(self._services, there, throttle=self._throttle)
+            healthy = check(self._services, there, throttle=self._flow.throttle)
+        return there if healthy else copy(self._services, there, throttle=self._flow.throttle)
 
     def _failed(self, home: Replica, there: Replica, error: MillraceError) -> None:
-        """Bytes that are lost must not stop the others; a store that is away or full must: it would fail them all."""
+        """A store that is full must stop the others, too."""
         self._services.metadata.repairs.failed(there, error.detail, RETRY)
         if isinstance(error, StoreFull):
             raise error
+        judge(self._services, home, there, error)
         if isinstance(error, Archived):
             self._count(archived=1)
             return
-        if isinstance(error, Unavailable):
-            for one in (home, there):
-                try:
-                    self._services.store(one.store).head(one.key)
-                except NotFound:
-                    continue
         self._count(failed=1)
         self.progress = replace(self.progress, failure=error.detail)
 

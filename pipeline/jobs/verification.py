@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
@@ -27,6 +27,7 @@ from core.model import Job, Replica
 from metadata.inventory import Place
 from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.arguments import Arguments, Rate, chosen
+from pipeline.jobs.flow import LARGE_BYTES, RETRY
 from pipeline.jobs.heads import Heads
 from pipeline.jobs.orphans import named
 from pipeline.jobs.running import Step
@@ -46,9 +47,6 @@ ROWS = 100
 OBJECTS = 500
 STEP_SECONDS = 1.0
 """Of reading, or one replica, between two steps, so that a wish is soon heard."""
-LARGE_BYTES = 16 << 20
-"""A body that takes a while, so that it is a step of its own."""
-RETRY = timedelta(seconds=30)
 TRIES = 40
 TRY_SECONDS = 3.0
 """A store is asked again so often, so far apart, before it is left out."""
