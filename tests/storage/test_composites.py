@@ -21,7 +21,8 @@ from pipeline.replicas import accesses
 from pipeline.services import Services
 from storage.interface import ObjectStore
 from tests.contracts.object_store import LEGAL_KEYS, MIB, ObjectStoreContract, fill, keys, read, sha256
-from tests.storage.composites import Composite, Layout, Watched
+from tests.storage.composites import Composite, Layout
+from tests.storage.watched import Watched
 
 SMALL = 32
 """Bytes up to which the rules here call a body small; the suite brings bodies of both kinds."""
