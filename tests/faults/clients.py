@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import threading
-from types import TracebackType
 
 import httpx
 
+from tests.faults.at_work import AtWork
 from tests.faults.history import Told
 from tests.faults.stack import Stack
 from tests.pictures import encoded, photo
@@ -21,30 +21,21 @@ def picture(number: int) -> bytes:
     return encoded(photo(64 + number % 250, 48 + number // 250), "JPEG")
 
 
-class CarefulClients:
+class CarefulClients(AtWork):
     """A context manager: so many clients at work until it is left, and what they found wrong is raised then."""
 
     def __init__(self, stack: Stack, name: str, *, clients: int = 3, patience: float = 60) -> None:
+        super().__init__()
         self.accepted: list[Told] = []
         self.wrong: list[str] = []
         self._stack = stack
         self._name = name
         self._patience = patience
         self._numbers = itertools.count()
-        self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._run, name=f"client-{n}") for n in range(clients)]
 
-    def __enter__(self) -> CarefulClients:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-        if error is None:
-            assert not self.wrong, "\n".join(self.wrong[:10])
+    def _judge(self) -> None:
+        assert not self.wrong, "\n".join(self.wrong[:10])
 
     def flows(self, more: int = 5, seconds: float = 30) -> None:
         """Wait until so many more uploads were accepted from now on."""

@@ -6,13 +6,13 @@ import itertools
 import json
 import threading
 import time
-from types import TracebackType
 
 import httpx
 
 from core.settings import Settings
 from storage.staging.staging import Staging
 from tasks.celery_app import ingest_queue
+from tests.faults.at_work import AtWork
 from tests.faults.history import Told
 from tests.faults.stack import Stack
 from tests.pictures import encoded, photo
@@ -26,14 +26,14 @@ def picture() -> bytes:
     return encoded(photo(72 + number % 64, 56 + number // 64), "JPEG")
 
 
-class Uploads:
+class Uploads(AtWork):
     """A context in which two clients upload without a pause to speak of. Every answer must be a 202."""
 
     def __init__(self, stack: Stack, path: str) -> None:
+        super().__init__()
         self.told: list[Told] = []
         self._stack = stack
         self._path = path
-        self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._upload, daemon=True) for _ in range(2)]
 
     def until(self, count: int, seconds: float = 30) -> None:
@@ -41,17 +41,8 @@ class Uploads:
         wanted = len(self.told) + count
         self._stack.until(lambda: len(self.told) >= wanted, seconds, f"{count} more uploads are answered")
 
-    def __enter__(self) -> Uploads:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-        if error is None:
-            assert {told.status for told in self.told} == {202}
+    def _judge(self) -> None:
+        assert {told.status for told in self.told} == {202}
 
     def _upload(self) -> None:
         while not self._ended.wait(0.05):

@@ -9,12 +9,12 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from types import TracebackType
 
 import httpx
 import numpy as np
 from PIL import Image
 
+from tests.faults.at_work import AtWork
 from tests.faults.clients import picture
 from tests.faults.history import Told
 from tests.faults.stack import Stack
@@ -45,10 +45,11 @@ class Sent:
         return self.folder != "hybrid" or self.size <= 6000
 
 
-class Load:
+class Load(AtWork):
     """A context manager. What clients find wrong is in `wrong`, and raised by nobody."""
 
     def __init__(self, stack: Stack, name: str) -> None:
+        super().__init__()
         self.sent: list[Sent] = []
         self.readable: list[Sent] = []
         self.during_fault: list[Sent] = []
@@ -60,21 +61,10 @@ class Load:
         self._name = name
         self._fault = False
         self._lock = threading.Lock()
-        self._ended = threading.Event()
         self._numbers = itertools.count()
         jobs = [(self._upload, UPLOAD_EVERY), (self._look, 0.5), (self._delete, DELETE_EVERY)]
         jobs += [(self._read, READ_EVERY)] * READERS
         self._threads = [threading.Thread(target=self._run, args=job, daemon=True) for job in jobs]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
     def begin_fault(self) -> None:
         self._fault = True
