@@ -107,7 +107,7 @@ class _Stopped(Exception):
 
 def _start(plan: _Plan, supervisor: Supervisor, stop: Stop) -> dict[str, str]:
     urls = _start_services(plan, supervisor, stop)
-    _migrate(urls["database_url"])
+    _migrate(_of_children(plan), urls["database_url"])
     if stop.is_set():
         raise _Stopped
     urls["http_url"] = plan.address.url
@@ -153,10 +153,10 @@ def _wait(supervisor: Supervisor, services: Sequence[Service], stop: Stop) -> No
         raise _Stopped
 
 
-def _migrate(database_url: str) -> None:
-    from metadata import migrate
+def _migrate(configured: Settings, database_url: str) -> None:
+    from cli.migrate import bring_up_to_date
 
-    migrate.upgrade(database_url)
+    bring_up_to_date(configured.model_copy(update={"database_url": SecretStr(database_url)}))
 
 
 def _announce(plan: _Plan, logs: Path) -> None:

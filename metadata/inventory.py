@@ -71,7 +71,7 @@ class Inventory:
 
     def make_installation(self) -> UUID:
         """Its id, given now if it has none."""
-        return self._database.run(_make_installation)
+        return self.installation() or self._database.run(_make_installation)
 
     def stores(self) -> Sequence[str]:
         """Those that any replica names."""

@@ -19,6 +19,7 @@ from core.model import StoreState
 from core.settings import Settings
 from core.silence import Silence
 from metadata.catalogue import Metadata
+from pipeline.installation import Installation
 from pipeline.lookups import Lookups
 from pipeline.replicas.accesses import Accesses, open_accesses
 from pipeline.replicas.demotion import Demotions
@@ -79,6 +80,7 @@ class NoHints:
 class Services:
     settings: Settings
     metadata: Metadata
+    installation: Installation
     stores: Mapping[str, ObjectStore]
     placements: Placements
     demotions: Demotions
@@ -171,6 +173,7 @@ def build(
     return Services(
         settings=settings,
         metadata=metadata,
+        installation=Installation(settings, metadata.inventory),
         stores=open_stores(settings, owner=owns_stores),
         placements=placements,
         demotions=Demotions.parse(settings, placements),

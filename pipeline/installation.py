@@ -1,0 +1,57 @@
+"""Which installation this process belongs to: stores carry its id, and what is shared with others is told apart by it.
+
+PostgreSQL says it; the host remembers it (storage/staging/installation.py), so a process that starts while PostgreSQL
+is away knows it all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+from core.errors import Misconfigured, Unavailable
+from core.settings import Settings
+from metadata.inventory import Inventory
+from storage.staging import installation
+
+log = logging.getLogger(__name__)
+
+
+class Installation:
+    """Safe for threads and for fork."""
+
+    def __init__(self, settings: Settings, inventory: Inventory) -> None:
+        self._settings = settings
+        self._inventory = inventory
+        self._known: UUID | None = None
+
+    def known(self) -> UUID | None:
+        """Say it without asking anything but this host's disk. None: this host never heard of it."""
+        if self._known is None:
+            self._known = installation.kept(self._settings)
+        return self._known
+
+    def ask(self) -> UUID:
+        """Say what PostgreSQL says now, which gives a new database its id; while it is away, what it said last.
+
+        Raises:
+            DatabaseUnavailable: it is away, and this host never heard of its installation.
+        """
+        try:
+            said = self._inventory.make_installation()
+        except Unavailable:
+            if (known := self.known()) is None:
+                raise
+            return known
+        if said != self.known():
+            self._remember(said)
+        return said
+
+    def _remember(self, said: UUID) -> None:
+        if self._known is not None:
+            log.warning("this host's database is another installation's now", extra={"installation": str(said)})
+        self._known = said
+        try:
+            installation.keep(self._settings, said)
+        except (OSError, Misconfigured) as error:
+            log.warning("the installation's id is not kept on this host: %s", error)

@@ -1,0 +1,82 @@
+"""Which installation a process belongs to, whatever is away."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from core.errors import DatabaseUnavailable
+from storage.staging import installation
+from tests.pipeline.line import Line
+
+NOBODY = "postgresql:///nobody?host=/nonexistent"
+
+
+def test_a_new_database_gets_one_id_whoever_asks_first(tmp_path: Path, database_url: str) -> None:
+    lines = [Line(tmp_path / str(number % 2), database_url) for number in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        said = set(pool.map(lambda line: line.services.installation.ask(), lines))
+    for line in lines:
+        assert line.services.installation.known() == installation.kept(line.settings)
+        assert {line.services.installation.known()} == said
+        line.close()
+
+
+def test_a_host_that_heard_of_it_needs_no_postgresql(tmp_path: Path, database_url: str) -> None:
+    before = Line(tmp_path, database_url)
+    assert before.services.installation.known() is None
+    said = before.services.installation.ask()
+    before.close()
+    after = Line(tmp_path, NOBODY)
+    assert after.services.installation.known() == after.services.installation.ask() == said
+    after.close()
+
+
+def test_a_host_that_never_heard_of_it_says_so(tmp_path: Path) -> None:
+    line = Line(tmp_path, NOBODY)
+    assert line.services.installation.known() is None
+    with pytest.raises(DatabaseUnavailable):
+        line.services.installation.ask()
+    line.close()
+
+
+def test_the_database_is_right_and_the_host_follows(
+    tmp_path: Path, database_url: str, make_database: Callable[[str], str], template_database: str
+) -> None:
+    first = Line(tmp_path, database_url)
+    other = Line(tmp_path, make_database(template_database))
+    said = first.services.installation.ask()
+    assert other.services.installation.known() == said, "as long as nothing else is heard"
+    assert other.services.installation.ask() == installation.kept(other.settings) != said
+    first.close()
+    other.close()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"installation": "x"}', '{"installation": 1}'])
+def test_what_cannot_be_read_is_written_anew(line: Line, text: str) -> None:
+    installation.keep(line.settings, uuid4())
+    (line.settings.staging_path / installation.NAME).write_text(text)
+    assert installation.kept(line.settings) is None
+    assert line.services.installation.ask() == installation.kept(line.settings)
+
+
+def test_a_host_that_cannot_keep_it_works_on(line: Line) -> None:
+    shutil.rmtree(line.settings.staging_path, ignore_errors=True)
+    line.settings.staging_path.write_text("a file")
+    assert line.services.installation.ask() == line.services.installation.known()
+    assert installation.kept(line.settings) is None
+
+
+def test_a_death_in_between_leaves_the_old_one_or_the_new(line: Line, arm: Callable[..., None]) -> None:
+    old, new = uuid4(), UUID(int=7)
+    installation.keep(line.settings, old)
+    arm("installation.before-rename", "errno EIO")
+    with pytest.raises(OSError, match=r"installation\.before-rename|Input/output"):
+        installation.keep(line.settings, new)
+    assert installation.kept(line.settings) == old
+    assert list((line.settings.staging_path / "incoming").iterdir()) == []
