@@ -81,6 +81,11 @@ class FailureReason:
     kind: str
     detail: str
 
+    @classmethod
+    def unforeseen(cls, error: Exception) -> FailureReason:
+        """An error that no room translated. Its text may name anything, so clients see its type only."""
+        return cls("internal", f"the service met an error of its own ({type(error).__name__}); its log has it")
+
 
 @dataclass(frozen=True, slots=True)
 class Attempts:

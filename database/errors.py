@@ -1,12 +1,20 @@
-"""What PostgreSQL, its driver and SQLAlchemy say, in our own words. No word of ours holds a statement or its values."""
+"""What PostgreSQL, its driver and SQLAlchemy say, in our own words. No word of ours holds a statement or its values.
+
+An error of ours may reach a client, so it carries the SQLSTATE at most. The server's own sentence names roles,
+databases and hosts: it goes to the log, and from a command to the terminal.
+"""
 
 from __future__ import annotations
+
+import logging
 
 import psycopg2
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from core.errors import DatabaseUnavailable
 from database import deadline
+
+log = logging.getLogger(__name__)
 
 ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock: certainly not committed
 _NOT_MIGRATED = ("42P01", "42703", "42704")  # undefined table, column, object
@@ -22,12 +30,20 @@ def sqlstate(error: SQLAlchemyError) -> str | None:
 def translated(error: SQLAlchemyError) -> Exception:
     """Our word for it. What only a fault of ours can cause is a RuntimeError: nobody must wait for it to pass."""
     state = sqlstate(error) or ""
-    what = message(error)
+    word = logged(error)
     if state in _NOT_MIGRATED:
-        return DatabaseUnavailable(f"the database is not migrated to this version ({what})")
+        return DatabaseUnavailable(f"the database is not migrated to this version ({word}): run `millrace migrate`")
     if is_silence(error) or state.startswith(_PASSING) or state in ROLLED_BACK:
-        return DatabaseUnavailable(f"PostgreSQL cannot answer: {what}")
-    return RuntimeError(f"PostgreSQL refused a statement ({state or type(error).__name__}): {what}")
+        return DatabaseUnavailable(f"PostgreSQL cannot answer ({word})")
+    return RuntimeError(f"PostgreSQL refused a statement ({word})")
+
+
+def logged(error: SQLAlchemyError) -> str:
+    """Log the server's own sentence. Returns what a client may see of it: the SQLSTATE, or what the driver calls it."""
+    original = error.orig if isinstance(error, DBAPIError) else None
+    word = sqlstate(error) or type(original or error).__name__
+    log.warning("PostgreSQL: %s (%s)", message(error), word)
+    return word
 
 
 def is_silence(error: SQLAlchemyError) -> bool:

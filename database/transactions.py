@@ -170,7 +170,7 @@ class Database:
                 own.breaker.failed()
             raise self._translate(error) from None
         except psycopg2.Error as error:  # outside of any statement, where SQLAlchemy does not wrap it
-            raise DatabaseUnavailable(f"PostgreSQL cannot answer: {type(error).__name__}") from None
+            raise DatabaseUnavailable(f"PostgreSQL cannot answer ({type(error).__name__})") from None
 
     def _ensure_own(self) -> _Own:
         with self._lock:

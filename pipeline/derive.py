@@ -99,7 +99,7 @@ def _settle(
         _fail(services, leased, FailureReason(error.code, error.detail))
     except Exception as error:
         log.exception("rendering failed unexpectedly", extra={"source": leased[0].source.hex()})
-        _fail(services, leased, FailureReason("internal", f"{type(error).__name__}: {error}"))
+        _fail(services, leased, FailureReason.unforeseen(error))
     except BaseException:  # the process is told to go
         _give_back(services, leased, delay=timedelta(0))
         raise

@@ -80,7 +80,7 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
     except Exception as error:
         # A fault of ours or of a library: it counts, so that after a few it is looked at alone and then put aside.
         log.exception("ingest failed unexpectedly", extra={"upload_id": str(claim.manifest.id)})
-        reason = FailureReason("internal", f"{type(error).__name__}: {error}")
+        reason = FailureReason.unforeseen(error)
         if last:
             return fail(services, claim, reason)
         delay = backoff(services.settings, claim.attempts.total)

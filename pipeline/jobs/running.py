@@ -19,7 +19,7 @@ from uuid import UUID
 
 from core.errors import MillraceError, Superseded, Unavailable
 from core.failpoints import failpoint
-from core.model import Job, JobState
+from core.model import FailureReason, Job, JobState
 from pipeline.backoff import backoff
 from pipeline.jobs.live_progress import Live, LiveProgress
 from pipeline.renewal import Renewal
@@ -80,7 +80,8 @@ def run(
             return services.metadata.jobs.settle(job, JobState.FAILED, f"{error.code}: {error.detail}")
         except Exception as error:
             log.exception("a job failed unexpectedly", extra={"job": str(job.id)})
-            return services.metadata.jobs.settle(job, JobState.FAILED, f"internal: {type(error).__name__}: {error}")
+            reason = FailureReason.unforeseen(error)
+            return services.metadata.jobs.settle(job, JobState.FAILED, f"{reason.kind}: {reason.detail}")
         except BaseException:  # the process is told to go
             with suppress(MillraceError):
                 services.metadata.jobs.settle(job, JobState.PAUSED)

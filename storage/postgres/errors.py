@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import Corrupt, DatabaseUnavailable, Forbidden, StoreFull, StoreUnavailable
-from database.errors import message, sqlstate, translated
+from database.errors import logged, sqlstate, translated
 
 _DISK_FULL = "53100"
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -29,22 +29,29 @@ class KeyTaken(StoreUnavailable):
 
 def meaning(error: SQLAlchemyError) -> Exception:
     state = sqlstate(error) or ""
-    what = message(error)
-    if state == _DISK_FULL:
-        return StoreFull(f"the disk of PostgreSQL is full: {what}")
-    if state == _INSUFFICIENT_PRIVILEGE:
-        return Forbidden(f"the role lacks a right: {what}")
     if state == _UNIQUE_VIOLATION:
-        return KeyTaken(what)
+        return KeyTaken("another object got the key first")
     if state in _NAMES_NOTHING:
         return StoreUnavailable(GONE)
+    ours = _said(state)
+    if ours is None:
+        return translated(error)
+    logged(error)
+    return ours
+
+
+def _said(state: str) -> Exception | None:
+    if state == _DISK_FULL:
+        return StoreFull(f"the disk of PostgreSQL is full ({state})")
+    if state == _INSUFFICIENT_PRIVILEGE:
+        return Forbidden(f"the role lacks a right ({state})")
     if state == _DATA_CORRUPTED:
-        return Corrupt(f"PostgreSQL found damaged data: {what}")
+        return Corrupt(f"PostgreSQL found damaged data ({state})")
     if state in _TABLES_MISSING:  # never `NotFound`: a dropped schema is not an empty store
-        return StoreUnavailable(f"the tables of this store are gone ({what})")
+        return StoreUnavailable(f"the tables of this store are gone ({state})")
     if state.startswith(_INTERNAL):
-        return StoreUnavailable(f"PostgreSQL cannot answer: {what}")
-    return translated(error)
+        return StoreUnavailable(f"PostgreSQL cannot answer ({state})")
+    return None
 
 
 @contextmanager
