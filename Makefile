@@ -15,7 +15,7 @@ up: export HOST := $(HOST)
 up: export MILLRACE_HOME := $(MILLRACE_HOME)
 up: export MILLRACE_CONFIG := $(MILLRACE_CONFIG)
 
-.PHONY: help setup up test check soak bench
+.PHONY: help setup up test system-test check soak bench
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,10 @@ up: $(STAMP) ## run everything here; PORT HOST MILLRACE_HOME MILLRACE_CONFIG ARG
 
 test: $(STAMP) ## everything is tested, with its own services
 	@exec $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+system-test: $(STAMP) ## what needs Debian's haproxy and pgbouncer; root gets them installed
+	@$(BIN)/python -m tests.system.programs
+	@exec $(BIN)/pytest tests/system $(ARGS)
 
 check: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .

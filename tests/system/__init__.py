@@ -1,0 +1,1 @@
+"""What needs programs of the distribution: `make system-test` installs them where it may."""

@@ -1,0 +1,60 @@
+"""A HAProxy in front of servers that a test starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from cli.own_process import Process
+from cli.processes import POLITE, start, stop
+from tests.app.server import free_port
+from tests.system.programs import program
+
+CONFIGURATION = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 120s
+    timeout server 120s
+    option forwardfor
+    option httpchk GET /readyz?for=accept
+    default-server check inter 500ms fall 2 rise 1
+
+frontend door
+    bind 127.0.0.1:{port}
+    default_backend hosts
+
+backend hosts
+    balance roundrobin
+{servers}
+"""
+
+
+@pytest.fixture
+def haproxy(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], int]]:
+    """Start one before servers, given as name and address:port; returns the port that it listens on."""
+    with ExitStack() as ended:
+
+        def begin(servers: Mapping[str, str]) -> int:
+            port = free_port()
+            lines = "\n".join(f"    server {name} {address}" for name, address in servers.items())
+            file = tmp_path / f"haproxy-{port}.cfg"
+            file.write_text(CONFIGURATION.format(port=port, servers=lines))
+            argv = [program("haproxy"), "-db", "-f", str(file)]
+            child = start(
+                Process("haproxy", argv, dict(os.environ), POLITE, lambda: _listens(port)), file.with_suffix(".log")
+            )
+            ended.callback(stop, [child])
+            return port
+
+        yield begin
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
