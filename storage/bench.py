@@ -14,8 +14,8 @@ from core.errors import Archived
 from core.sections import KIB, MIB
 from core.timings import Timings, measure
 from storage.interface import ObjectStore, Span
+from storage.object_keys import MEASURED
 
-PREFIX = "millrace-bench/"
 WRITTEN_AT_MOST = 512 * MIB
 """Of each size: so much may a bench take of a disk that others use."""
 RANGE = 64 * KIB
@@ -41,7 +41,7 @@ class Bench:
         """`seconds` is what each operation is measured for."""
         self._store = store
         self._seconds = seconds
-        self._own = f"{PREFIX}{uuid4().hex}."
+        self._own = f"{MEASURED}{uuid4().hex}."
         self._written: list[str] = []
         """Noted before it is written."""
 

@@ -1,6 +1,6 @@
 """Whether a store does what the contract says, seen from outside: small objects are written, read and removed again.
 
-Everything lies below `PREFIX` and is removed at the end. What a killed or hanging examination left is removed by the
+Everything lies below `EXAMINED` and is removed at the end. What a killed or hanging examination left is removed by the
 next one, once it is old enough to be no living one's.
 """
 
@@ -22,8 +22,8 @@ from core.sections import KIB, MIB
 from core.timings import measure
 from storage.interface import ObjectStore, Span, Stored
 from storage.links import fetch
+from storage.object_keys import EXAMINED
 
-PREFIX = "millrace-doctor/"
 LEFT_OVER = timedelta(hours=1)
 SMALL = 20 * KIB
 LARGEST = 64 * MIB
@@ -48,7 +48,7 @@ class StoreProbe:
         """`options` are the effective ones of the store, as `registry.describe` shows them."""
         self._store = store
         self._options = options
-        self._own = f"{PREFIX}{uuid4().hex}."
+        self._own = f"{EXAMINED}{uuid4().hex}."
         self._used: list[str] = []
         self._small = random.randbytes(SMALL)
         self._written: Stored | None = None
@@ -89,7 +89,7 @@ class StoreProbe:
 
     def _left_over(self) -> list[str]:
         oldest = datetime.now(UTC) - LEFT_OVER
-        return [found.key for found in self._store.scan(PREFIX) if found.modified_at < oldest]
+        return [found.key for found in self._store.scan(EXAMINED) if found.modified_at < oldest]
 
     def _key(self, name: str) -> str:
         """Noted before it is used, so that it is removed however the use ends."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from uuid import uuid4
 
 from core.failpoints import failpoint
 from storage.os_errors import translated
+
+_NAME = re.compile(r"[0-9a-f]{32}")
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -63,12 +66,13 @@ def temporary_file(folder: Path, subject: str) -> Iterator[TemporaryFile]:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove every file that no living process holds. What cannot be removed stays, and keeps nobody from working.
+    """Remove every file of ours that no living process holds: the folder may be a program's that knows nothing of us.
+    What cannot be removed stays, and keeps nobody from working.
     Returns how many were removed."""
     directory = os.open(folder, DIRECTORY)
     removed = 0
     try:
-        for name in os.listdir(directory):
+        for name in filter(_NAME.fullmatch, os.listdir(directory)):
             with suppress(OSError):
                 _remove_unlocked(name, directory)
                 removed += 1

@@ -6,15 +6,11 @@ covers them: whoever meets both leaves the covered ones out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from storage.interface import Stored
-
-PREFIX: Final = "catalog/"
-_KEY = re.compile(r"catalog/([0-9]{12})-([0-9]{12})\.ndjson")
+from storage.object_keys import CATALOGUE, segment
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,7 +21,7 @@ class Segment:
 
     @property
     def key(self) -> str:
-        return f"{PREFIX}{self.first:012}-{self.last:012}.ndjson"
+        return f"{CATALOGUE}{self.first:012}-{self.last:012}.ndjson"
 
     def covers(self, other: Segment) -> bool:
         return (self.first, self.last) != (other.first, other.last) and (
@@ -34,18 +30,18 @@ class Segment:
 
 
 def is_segment(key: str) -> bool:
-    return _KEY.fullmatch(key) is not None
+    return segment(key) is not None
 
 
 def parsed(found: Stored) -> Segment | None:
-    match = _KEY.fullmatch(found.key)
-    return None if match is None else Segment(int(match[1]), int(match[2]), found.size)
+    numbers = segment(found.key)
+    return None if numbers is None else Segment(*numbers, found.size)
 
 
 def uncovered(segments: Iterable[Segment]) -> list[Segment]:
     """Those that count, in the order of their numbers."""
     kept: list[Segment] = []
-    for one in sorted(segments, key=lambda segment: (segment.first, -segment.last)):
+    for one in sorted(segments, key=lambda one: (one.first, -one.last)):
         if not kept or not kept[-1].covers(one):
             kept.append(one)
     return kept

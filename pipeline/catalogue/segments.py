@@ -17,8 +17,9 @@ from typing import BinaryIO, Final
 
 from core.errors import AlreadyExists, Corrupt, Unavailable
 from core.failpoints import failpoint
-from pipeline.catalogue.keys import PREFIX, Segment, parsed, uncovered
+from pipeline.catalogue.keys import Segment, parsed, uncovered
 from storage.interface import ObjectStore, Span
+from storage.object_keys import CATALOGUE
 
 MEDIA_TYPE: Final = "application/x-ndjson"
 TRAILER_BYTES: Final = 200
@@ -96,7 +97,7 @@ def draft(directory: Path) -> Iterator[Draft]:
 
 def listed(store: ObjectStore) -> list[Segment]:
     """All that are there, also what another one covers."""
-    return [segment for found in store.scan(PREFIX) if (segment := parsed(found)) is not None]
+    return [segment for found in store.scan(CATALOGUE) if (segment := parsed(found)) is not None]
 
 
 def current(store: ObjectStore) -> list[Segment]:

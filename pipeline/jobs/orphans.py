@@ -8,7 +8,6 @@ way of all objects: into `garbage` first, by a transaction that asks for their n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -24,16 +23,14 @@ from pipeline import maintenance
 from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.arguments import Arguments, chosen
 from pipeline.jobs.running import Step
-from pipeline.replicas.ownership import MARKER, require_ours
+from pipeline.replicas.ownership import require_ours
 from pipeline.services import Services
 from storage.interface import Stored
+from storage.object_keys import MARKER, named
 
 KIND: Final = "gc"
 BATCH = 500
 GRACE_SECONDS = 86_400.0
-MAX_GENERATION = 2**63 - 1
-
-_OURS = re.compile(r"([0-9a-f]{64})\.(0|[1-9][0-9]{0,18})")
 
 
 class Collection(Arguments):
@@ -156,11 +153,3 @@ class _Sweep:
 def batches(objects: Iterator[Stored], size: int) -> Iterator[list[Stored]]:
     while batch := list(islice(objects, size)):
         yield batch
-
-
-def named(key: str) -> Named | None:
-    """The hash and the generation that a key of ours says."""
-    match = _OURS.fullmatch(key)
-    if match is None or int(match[2]) > MAX_GENERATION:
-        return None
-    return bytes.fromhex(match[1]), int(match[2])

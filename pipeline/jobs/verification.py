@@ -29,13 +29,12 @@ from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.arguments import Arguments, Rate, chosen
 from pipeline.jobs.flow import LARGE_BYTES, RETRY
 from pipeline.jobs.heads import Heads
-from pipeline.jobs.orphans import named
 from pipeline.jobs.running import Step
 from pipeline.recovery.catching_up import REACH
 from pipeline.remaking import make_again
 from pipeline.replicas.copying import check, try_copy
-from pipeline.replicas.ownership import MARKER
 from pipeline.services import Services
+from storage.object_keys import MARKER, named
 from storage.throttle import Throttle
 
 log = logging.getLogger(__name__)

@@ -20,11 +20,12 @@ from core.errors import Archived, Misconfigured, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from metadata.inventory import Named
-from pipeline.jobs.orphans import batches, named
+from pipeline.jobs.orphans import batches
 from pipeline.replicas import sources
 from pipeline.replicas.ownership import found as marker_of
 from pipeline.services import Services
 from storage.interface import ObjectStore, Stored
+from storage.object_keys import named
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,12 @@ from core.errors import Corrupt, Misconfigured, NotFound, Unavailable
 from pipeline.catalogue import segments
 from pipeline.catalogue.keys import Segment
 from pipeline.catalogue.lines import Line
-from pipeline.jobs.orphans import BATCH, batches, named
+from pipeline.jobs.orphans import BATCH, batches
 from pipeline.recovery.gathered import Gathered
 from pipeline.replicas import ownership
 from pipeline.services import Services
 from storage.interface import ObjectStore
+from storage.object_keys import named
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from uuid import UUID
 from core.errors import AlreadyExists, Archived, BadRequest, Misconfigured, NotFound
 from core.failpoints import failpoint
 from pipeline.services import Services
+from storage.object_keys import MARKER
 
-MARKER = "millrace-installation"
 MAX_BYTES = 4096
 
 

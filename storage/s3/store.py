@@ -17,7 +17,7 @@ from urllib.parse import quote
 from core.breaker import BreakerState
 from core.errors import Forbidden, MillraceError, StoreUnavailable
 from storage.interface import ObjectStore, Span, Stored
-from storage.object_keys import is_legal, require_legal
+from storage.object_keys import is_legal, is_ours, require_legal
 from storage.s3.archive import restore
 from storage.s3.copying import Copier
 from storage.s3.errors import NoSuchUpload, translated
@@ -109,8 +109,8 @@ class S3Store:
         return restore(self.objects, key, self._options)
 
     def sweep_unfinished(self) -> int:
-        """Multipart uploads below our own prefix that began before `multipart_upload_timeout`. One that cannot be
-        aborted does not keep the others; its error is raised at the end."""
+        """Multipart uploads under keys of ours that began before `multipart_upload_timeout`: the bucket may be shared.
+        One that cannot be aborted does not keep the others; its error is raised at the end."""
         oldest = datetime.now(UTC) - timedelta(seconds=self._options.multipart_upload_timeout)
         lister = self._client.get_paginator("list_multipart_uploads")
         pages = iter(lister.paginate(Bucket=self.objects.bucket, Prefix=self.objects.prefix))
@@ -118,7 +118,8 @@ class S3Store:
         failure: MillraceError | None = None
         while page := self._next_uploads(pages):
             for upload in page.get("Uploads", ()):
-                if upload["Initiated"] >= oldest:
+                ours = is_ours(upload["Key"].removeprefix(self.objects.prefix))
+                if upload["Initiated"] >= oldest or not ours:
                     continue
                 try:
                     self._abort(upload["Key"], upload["UploadId"])

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from storage.filesystem.store import FilesystemOptions, FilesystemStore
-from storage.probes import PREFIX
+from storage.object_keys import EXAMINED
 from storage.rocksdb.options import RocksdbOptions
 from storage.rocksdb.store import RocksdbStore
 from tests.cli.examination import ROOT, Settings, doctor, environment, s3_options, services
@@ -67,11 +67,13 @@ def test_a_service_that_honours_them_and_one_without_the_bucket(tmp_path: Path, 
 def test_what_a_killed_examination_left_is_removed_once_it_is_old(tmp_path: Path, services: Settings) -> None:
     store = FilesystemStore("main", FilesystemOptions(root=tmp_path / "store"))
     for name in ("old", "young"):
-        store.put(PREFIX + name, io.BytesIO(b"x"), size=1, sha256=hashlib.sha256(b"x").digest(), media_type="image/png")
+        store.put(
+            EXAMINED + name, io.BytesIO(b"x"), size=1, sha256=hashlib.sha256(b"x").digest(), media_type="image/png"
+        )
     (old,) = (tmp_path / "store").rglob("*old")
     os.utime(old, (0, 0))
     assert doctor(tmp_path, "--json", MILLRACE_STAGING__EPHEMERAL="true", **services).code == 0
-    assert [found.key for found in store.scan(PREFIX)] == [PREFIX + "young"]
+    assert [found.key for found in store.scan(EXAMINED)] == [EXAMINED + "young"]
 
 
 def test_an_interrupted_examination_removes_what_it_wrote(tmp_path: Path, services: Settings) -> None:

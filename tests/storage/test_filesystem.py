@@ -99,10 +99,18 @@ def test_killed_at_any_step_it_leaves_no_partial_object(tmp_path: Path, step: st
 
 
 def test_what_cannot_be_removed_keeps_nobody_from_working(tmp_path: Path) -> None:
-    (tmp_path / "tmp" / "folder").mkdir(parents=True)
+    (tmp_path / "tmp" / ("0" * 32)).mkdir(parents=True)
     store = store_at(tmp_path)
     fill(store, "a")
     assert keys(store) == ["a"]
+
+
+def test_files_of_others_beside_ours_stay(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    for name in ("theirs", "0" * 31, "0" * 33, "A" * 32, f"{0:032x}"):
+        (tmp_path / "tmp" / name).touch()
+    assert store_at(tmp_path).sweep_unfinished() == 0, "the first use removed what is ours"
+    assert sorted(os.listdir(tmp_path / "tmp")) == sorted(("theirs", "0" * 31, "0" * 33, "A" * 32))
 
 
 def test_the_temporary_file_of_a_living_writer_stays(tmp_path: Path) -> None:

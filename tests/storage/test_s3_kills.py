@@ -30,21 +30,22 @@ store.put(sys.argv[3], io.BytesIO(data), size=len(data), sha256=sha256(data), me
 
 
 @pytest.mark.parametrize(
-    ("step", "size", "there"),
+    ("number", "step", "size", "there"),
     [
-        ("s3.before-put", 1000, False),
-        ("s3.before-complete", 6 * MIB, False),
-        ("s3.after-put", 1000, True),
-        ("s3.after-put", 6 * MIB, True),
+        (1, "s3.before-put", 1000, False),
+        (2, "s3.before-complete", 6 * MIB, False),
+        (3, "s3.after-put", 1000, True),
+        (4, "s3.after-put", 6 * MIB, True),
     ],
 )
 def test_a_killed_put_leaves_all_or_nothing(
-    s3_endpoint: str, shared: S3Store, bucket: str, tmp_path: Path, step: str, size: int, there: bool
+    s3_endpoint: str, shared: S3Store, bucket: str, tmp_path: Path, number: int, step: str, size: int, there: bool
 ) -> None:
     shared.sweep_unfinished()
     (tmp_path / step).write_text("kill")
     environment = os.environ | {"MILLRACE_FAILPOINTS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
-    key, data = f"{step}.{size}", b"x" * size
+    data = b"x" * size
+    key = f"{sha256(data).hex()}.{number}"
     ended = subprocess.run([sys.executable, "-c", WRITER, s3_endpoint, bucket, key, str(size)], env=environment)
     assert ended.returncode == -signal.SIGKILL
     if there:

@@ -197,28 +197,39 @@ def test_memory_is_part_size_times_jobs(sink: int) -> None:
     store.close()
 
 
+BLOBS = {name: f"{number:064x}.{number}" for number, name in enumerate(("old", "young", "other"))}
+
+
 @pytest.mark.parametrize(("timeout", "swept"), [(86_400, ["old"]), (60, ["old", "young"]), (1e6, [])])
 def test_only_old_uploads_are_swept(script: Script, timeout: float, swept: list[str]) -> None:
     def upload(name: str, hours: float) -> str:
-        began = datetime.now(UTC) - timedelta(hours=hours)
-        return f"<Upload><Key>own/{name}</Key><UploadId>u</UploadId><Initiated>{began.isoformat()}</Initiated></Upload>"
+        key, began = f"own/{BLOBS[name]}", (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+        return f"<Upload><Key>{key}</Key><UploadId>u</UploadId><Initiated>{began}</Initiated></Upload>"
 
     listing = f"<ListMultipartUploadsResult>{upload('old', 48)}{upload('young', 1)}</ListMultipartUploadsResult>"
     script.always = lambda asked: Answer(204) if asked.method == "DELETE" else Answer(200, body=listing.encode())
     store = script.open_store(key_prefix="own", multipart_upload_timeout=timeout)
     assert store.sweep_unfinished() == len(swept)
-    assert [one.path.partition("?")[0] for one in script.asked[1:]] == [f"/pictures/own/{name}" for name in swept]
+    assert [one.path.partition("?")[0] for one in script.asked[1:]] == [
+        f"/pictures/own/{BLOBS[name]}" for name in swept
+    ]
     store.close()
 
 
-def test_only_uploads_below_the_own_prefix_are_swept(s3_endpoint: str, bucket: str) -> None:
-    store = S3Store("main", options(s3_endpoint, bucket, key_prefix="own", multipart_upload_timeout=0.001))
+@pytest.mark.parametrize("prefix", ["own/", ""])
+def test_only_uploads_of_ours_are_swept(s3_endpoint: str, bucket: str, prefix: str) -> None:
+    """The bucket is shared: with other programs, and with other installations below other prefixes."""
+    store = S3Store("main", options(s3_endpoint, bucket, key_prefix=prefix, multipart_upload_timeout=0.001))
     client = store._client
-    names = ("own/a", "own/b", "owner/a", "a")
+    ours = [BLOBS["old"], "catalog/000000000001-000000000002.ndjson", "millrace-doctor/1.large", "millrace-bench/1.0"]
+    strange = [f"{name}{BLOBS['old']}" for name in ("other/", "owner/", "0", "own/own/")]
+    strange += ["own/backups/database.dump", "backups/database.dump", f"own/{BLOBS['old']}.gz", "own/0" * 20]
+    names = [*(f"{prefix}{name}" for name in ours), *strange]
     ids = {name: client.create_multipart_upload(Bucket=bucket, Key=name)["UploadId"] for name in names}
-    assert store.sweep_unfinished() == 2
-    assert {upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket)["Uploads"]} == {"owner/a", "a"}
-    for name in ("owner/a", "a"):
+    assert store.sweep_unfinished() == len(ours)
+    left = {upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket)["Uploads"]}
+    assert left == set(strange)
+    for name in strange:
         client.abort_multipart_upload(Bucket=bucket, Key=name, UploadId=ids[name])
     store.close()
 
@@ -228,7 +239,7 @@ def test_an_upload_that_cannot_be_aborted_does_not_keep_the_others(
 ) -> None:
     store = S3Store("main", options(s3_endpoint, bucket, key_prefix="own", multipart_upload_timeout=0.001))
     client = store._client
-    ids = [client.create_multipart_upload(Bucket=bucket, Key=f"own/{name}")["UploadId"] for name in "abc"]
+    ids = [client.create_multipart_upload(Bucket=bucket, Key=f"own/{name}")["UploadId"] for name in BLOBS.values()]
     abort = client.abort_multipart_upload
 
     def fail(**given: Any) -> Any:
@@ -240,7 +251,7 @@ def test_an_upload_that_cannot_be_aborted_does_not_keep_the_others(
         patch.setattr(client, "abort_multipart_upload", fail)
         with pytest.raises(StoreUnavailable, match="not this one"):
             store.sweep_unfinished()
-    assert [one["Key"] for one in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == ["own/a"]
+    assert [one["Key"] for one in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [f"own/{BLOBS['old']}"]
     assert store.sweep_unfinished() == 1
     assert keys(store) == []
     store.close()

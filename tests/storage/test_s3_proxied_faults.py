@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("short_throttling")
 
+BLOB = f"{1:064x}.1"
 SMALL = b"abc"
 LARGE = bytes(10 * MIB + 1)
 """Three parts."""
@@ -87,8 +88,8 @@ def test_an_upload_that_began_and_was_never_heard_of_is_swept(
     store: S3Store, proxy: S3Proxy, bucket_client: S3Client
 ) -> None:
     proxy.inject(LoseAnswer(), "CreateMultipartUpload", times=1)
-    fill(store, "a", LARGE)
-    assert unfinished(bucket_client) == ["a"]
+    fill(store, BLOB, LARGE)
+    assert unfinished(bucket_client) == [BLOB]
     assert store.sweep_unfinished() == 1
 
 

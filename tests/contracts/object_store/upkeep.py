@@ -12,6 +12,9 @@ from storage.memory import MemoryOptions, MemoryStore
 from tests.contracts.object_store.backend import Backend
 from tests.contracts.object_store.use import Zeros, fill, keys, read, sha256
 
+BLOB = f"{2:064x}.2"
+"""A key of ours: no other's unfinished upload would be swept."""
+
 
 class Upkeep(Backend):
     def test_a_store_that_answers_has_a_closed_breaker(self, store: ObjectStore) -> None:
@@ -59,7 +62,7 @@ class Upkeep(Backend):
                 return super().read(count)
 
         fill(store, "a", b"one")
-        store.put("b", Swept(size), size=size, sha256=sha256(bytes(size)), media_type="image/png")  # type: ignore[arg-type]  # a raw stream is a body
+        store.put(BLOB, Swept(size), size=size, sha256=sha256(bytes(size)), media_type="image/png")  # type: ignore[arg-type]  # a raw stream is a body
         assert store.sweep_unfinished() == 0
         assert read(store, "a") == b"one"
-        assert store.head("b").size == size
+        assert store.head(BLOB).size == size
