@@ -2,22 +2,22 @@
 
 A filesystem store's own file is used where it lies. Of other stores there is one copy per host in a directory that is
 bounded by evicting what was used longest ago; a copy is evicted or replaced by removing its name, so whoever has it
-open keeps it. However many processes ask, an object is downloaded once, and a host downloads one object at a time:
-the lock is a flock, which the kernel frees when its holder dies. A copy is verified while it comes in and takes its
-name only then; what a crash leaves is removed by the next download.
+open keeps it. However many processes ask, an object is downloaded once: whoever brings it holds a flock on its part,
+which the kernel frees when its holder dies. Only those who want this very object wait for it, and not for long. A copy
+is verified while it comes in and takes its name only then; what a crash leaves is removed by the next download.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
-from core.errors import Corrupt
+from core.errors import Busy, Corrupt
 from core.failpoints import failpoint
 from storage.filesystem.store import FilesystemStore
 from storage.interface import ObjectStore
@@ -27,6 +27,10 @@ from storage.reading import verified_blocks
 _LOCK = "lock"
 _COPY = ".copy"
 _PART = ".part"
+
+WAIT_SECONDS = 5.0
+"""For another process that brings the same object: most come sooner, and whoever waits does nothing else."""
+_LOOK_SECONDS = 0.02
 
 
 class LocalCopies:
@@ -41,6 +45,7 @@ class LocalCopies:
 
         Raises:
             NotFound, StoreUnavailable, Forbidden: from the store, or from this host's disk.
+            Busy: another process of this host is still bringing it.
             Corrupt: the store's bytes are not the promised ones.
         """
         if isinstance(store, FilesystemStore):
@@ -79,29 +84,56 @@ class LocalCopies:
         return descriptor
 
     def _download(self, store: ObjectStore, key: str, size: int, sha256: bytes) -> int:
-        with self._only_one():
-            found = self._find(sha256, size)  # whom we waited for may have brought it
-            if found is not None:
-                return found
+        part = self._part(sha256)
+        descriptor = self._begin(sha256, size)
+        if descriptor is None:
+            found = self._find(sha256, size)
+            if found is None:
+                raise Busy(f"another process of this host is bringing {key}", retry_after=2)
+            return found
+        try:
+            self._fill(descriptor, store, key, size, sha256)
             with translated("local copies"):
-                self._make_room(size)
-                part = self._directory / (uuid4().hex + _PART)
-                descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                self._fill(descriptor, store, key, size, sha256)
-                with translated("local copies"):
-                    os.lseek(descriptor, 0, os.SEEK_SET)
-                    if size <= self._max_bytes:
-                        # Synced, or a loss of power could leave the name with other bytes.
-                        os.fsync(descriptor)
-                        failpoint("copies.before-rename", key)
-                        part.rename(self._path(sha256))
-                return descriptor
-            except BaseException:
-                os.close(descriptor)
-                raise
-            finally:
-                part.unlink(missing_ok=True)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                if size <= self._max_bytes:
+                    # Synced, or a loss of power could leave the name with other bytes.
+                    os.fsync(descriptor)
+                    failpoint("copies.before-rename", key)
+                    part.rename(self._path(sha256))
+                    return descriptor
+        except BaseException:
+            part.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
+        part.unlink(missing_ok=True)
+        return descriptor
+
+    def _begin(self, sha256: bytes, size: int) -> int | None:
+        """The part of an object, locked, empty, and with its room reserved. None: whoever had it has brought the
+        object, or is still at it."""
+        ends = time.monotonic() + WAIT_SECONDS
+        while True:
+            with translated("local copies"), self._alone():
+                if self._is_here(sha256, size):
+                    return None
+                descriptor = _locked(self._part(sha256), create=True)
+                if descriptor is not None:
+                    try:
+                        os.ftruncate(descriptor, 0)  # a dead one's may be longer
+                        self._make_room(size)
+                        os.ftruncate(descriptor, size)  # what it will hold counts from now on
+                    except BaseException:
+                        os.close(descriptor)
+                        raise
+                    return descriptor
+            if time.monotonic() > ends:
+                return None
+            time.sleep(_LOOK_SECONDS)
+
+    def _is_here(self, sha256: bytes, size: int) -> bool:
+        with suppress(OSError):
+            return self._path(sha256).stat().st_size == size
+        return False
 
     def _fill(self, descriptor: int, store: ObjectStore, key: str, size: int, sha256: bytes) -> None:
         with store.open(key) as body:
@@ -113,28 +145,41 @@ class LocalCopies:
                         view = view[os.write(descriptor, view) :]
 
     @contextmanager
-    def _only_one(self) -> Iterator[None]:
-        with translated("local copies"):
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _alone(self) -> Iterator[None]:
+        """For the moment in which room is made and a part begins, and never while anything is waited for: names of
+        parts come to be only here, so a part that can be locked is left over."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with translated("local copies"):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
             os.close(lock)
 
     def _make_room(self, size: int) -> None:
-        """Called with the lock held: no download of anybody is under way, so every part is left over."""
-        for part in self._directory.glob("*" + _PART):
-            part.unlink(missing_ok=True)
+        """Called alone. What is on its way counts and cannot go, so beside it there may be no room to be made."""
+        used = sum(self._coming())
         copies = [(path.stat(), path) for path in self._directory.glob("*" + _COPY)]
-        used = sum(status.st_size for status, _ in copies)
+        used += sum(status.st_size for status, _ in copies)
         for status, path in sorted(copies, key=lambda copy: copy[0].st_mtime_ns):
             if used + min(size, self._max_bytes) <= self._max_bytes:
                 return
             path.unlink(missing_ok=True)
             used -= status.st_size
+
+    def _coming(self) -> Iterator[int]:
+        """The sizes of what others bring. What is left over goes."""
+        for part in self._directory.glob("*" + _PART):
+            descriptor = _locked(part, create=False)
+            if descriptor is not None:
+                os.close(descriptor)
+                part.unlink(missing_ok=True)
+                continue
+            with suppress(FileNotFoundError):  # done by now
+                yield part.stat().st_size
+
+    def _part(self, sha256: bytes) -> Path:
+        return self._directory / (sha256.hex() + _PART)
 
     def _path(self, sha256: bytes) -> Path:
         return self._directory / (sha256.hex() + _COPY)
@@ -144,3 +189,22 @@ def _require_size(file: BinaryIO, key: str, size: int) -> None:
     found = os.fstat(file.fileno()).st_size
     if found != size:
         raise Corrupt(f"{key} has {found} bytes and not the promised {size}")
+
+
+def _locked(path: Path, *, create: bool) -> int | None:
+    """A descriptor that holds the lock. None: another one has it, or took the name away."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

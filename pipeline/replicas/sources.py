@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from functools import partial
 from typing import BinaryIO, Literal
 
-from core.errors import Archived, Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
+from core.errors import Archived, Busy, Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
 from core.model import Replica
 from pipeline.replicas.failover import opened
 from pipeline.services import Services
@@ -46,6 +46,7 @@ def local_file(services: Services, sha256: bytes) -> Iterator[BinaryIO]:
 
     Raises:
         Archived, StoreUnavailable: as `stream`.
+        Busy: another process of this host is still bringing them.
     """
 
     def copy(store: ObjectStore, replica: Replica) -> AbstractContextManager[BinaryIO]:
@@ -80,6 +81,8 @@ def _first(
             except Corrupt as error:
                 doubt(services, replica, error)
                 tried[replica] = error
+            except Busy:
+                raise  # with the bytes themselves, wherever they come from
             except Unavailable as error:
                 tried[replica] = error
         else:

@@ -2,8 +2,9 @@
 
 An object appears by one `link` from `tmp/` into `objects/` and only with all its bytes, so a reader, a scan or a crash
 never meets half of one. With `sync_to_disk` the file is synced before the link, and every directory that the link or a
-new directory changed after it: what `put` returned survives a loss of power. Directories are opened one below the other
-and never through a symbolic link, so no name leads out of `root`.
+new directory changed after it: what `put` returned survives a loss of power, and what `delete` removed does not come
+back after one. Directories are opened one below the other and never through a symbolic link, so no name leads out of
+`root`.
 
 What dead processes left in `tmp/` is removed when a process first uses the store (storage/temporary_files.py).
 """
@@ -14,7 +15,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from stat import S_ISREG
 from threading import Lock
@@ -113,18 +114,22 @@ class FilesystemStore(ServedHere):
 
     def delete(self, keys: Iterable[str]) -> None:
         self._prepare()
+        emptied: set[tuple[str, ...]] = set()
         for key in keys:
             require_legal(key)
             *above, name = parts(key)
-            with self._errors(key):
-                directory = self._directory(tuple(above))
+            with self._errors(key), self._in_directory(tuple(above)) as directory:
                 if directory is None:
                     continue
-                try:
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=directory)
-                finally:
-                    os.close(directory)
+                with suppress(FileNotFoundError):  # whose remover may have died before it synced
+                    os.unlink(name, dir_fd=directory)
+            emptied.add(tuple(above))
+        if self._sync:
+            # All of them after the last removal: the first sync writes the file system's log, the others find it so.
+            for path in sorted(emptied):
+                with self._errors("delete"), self._in_directory(path) as directory:
+                    if directory is not None:
+                        os.fsync(directory)
 
     def sweep_unfinished(self) -> int:
         self._prepare()
@@ -211,6 +216,15 @@ class FilesystemStore(ServedHere):
                 os.close(current)
             current = below
         return current
+
+    @contextmanager
+    def _in_directory(self, path: tuple[str, ...]) -> Iterator[int | None]:
+        directory = self._directory(path)
+        try:
+            yield directory
+        finally:
+            if directory is not None:
+                os.close(directory)
 
     def _make_directories(self, path: tuple[str, ...]) -> int:
         current = os.open(self._objects, DIRECTORY)

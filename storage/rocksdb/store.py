@@ -4,7 +4,8 @@ One process owns it: creation is decided under a lock of that process, and all o
 (storage/rocksdb/database.py). The record of an object is written last, in one batch, so an object is there whole or not
 at all; chunks without a record are named (storage/rocksdb/records.py) and removed when the owner next opens.
 
-With `sync_to_disk` the write-ahead log is synced before `put` returns, which covers all that was written before.
+With `sync_to_disk` the write-ahead log is synced before `put` and `delete` return, which covers all that was written
+before.
 """
 
 from __future__ import annotations
@@ -134,6 +135,9 @@ class RocksdbStore(ServedHere):
             with self._deciding:
                 for key in batch:
                     self._delete(database, key)
+            if self._options.sync_to_disk:
+                with self._writes("delete"):
+                    database.flush_wal(True)  # or a loss of power could bring back what no row names any more
 
     def sweep_unfinished(self) -> int:
         return self._sweep(self._database.to_write())

@@ -240,10 +240,35 @@ def test_directories_that_another_process_made_are_synced_too(tmp_path: Path, mo
     assert synced(monkeypatch, lambda: fill(store, KEY[:-2] + "18")) == ["file", "objects", "3a", "7b"]
 
 
+@pytest.mark.parametrize("removed_before", [False, True])
+def test_what_is_deleted_cannot_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, removed_before: bool
+) -> None:
+    """The directories are synced, each once and after the last removal; also where another process removed the file and
+    died before it synced them."""
+    store = store_at(tmp_path / "store")
+    others = [KEY[:-2] + "18", "3a88", "ffff"]
+    for key in (KEY, *others):
+        fill(store, key)
+        if removed_before:
+            (tmp_path / "store" / "objects").joinpath(*parts(key)).unlink()
+    left: list[list[str]] = []
+
+    def delete() -> None:
+        store.delete([KEY, *others, "0000"])
+
+    real = os.fsync
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: (left.append(keys(store)), real(descriptor))[1])
+        assert sorted(synced(patch, delete)) == ["7b", "88", "ff"]
+    assert left == [[]] * 3
+
+
 def test_sync_to_disk_can_be_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_at(tmp_path / "a" / "store", sync=False)
     assert synced(monkeypatch, lambda: fill(store, KEY)) == []
     assert read(store, KEY) == b"bytes"
+    assert synced(monkeypatch, lambda: store.delete([KEY])) == []
 
 
 def test_opening_touches_nothing(tmp_path: Path) -> None:

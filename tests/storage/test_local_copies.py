@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from time import sleep
 from typing import BinaryIO
 
 import pytest
 
 import core.failpoints
-from core.errors import Corrupt, NotFound, StoreUnavailable
+from core.errors import Busy, Corrupt, NotFound, StoreUnavailable
+from storage import local_copies
 from storage.filesystem.store import FilesystemOptions, FilesystemStore
 from storage.interface import Span
 from storage.local_copies import LocalCopies
@@ -29,13 +30,11 @@ DATA = random.Random(7).randbytes(300_000)
 
 
 class CountingStore(MemoryStore):
-    """A remote store that notes how many downloads there were, and how many at once."""
+    """A remote store that notes how many downloads there were."""
 
     def __init__(self) -> None:
         super().__init__("remote", MemoryOptions())
         self.downloads = 0
-        self.most_at_once = 0
-        self._now = 0
         self._counting = Lock()
 
     def open(self, key: str, span: Span | None = None) -> AbstractContextManager[BinaryIO]:
@@ -45,15 +44,9 @@ class CountingStore(MemoryStore):
     def _counted(self, key: str) -> Iterator[BinaryIO]:
         with self._counting:
             self.downloads += 1
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
-        try:
-            sleep(0.02)
-            with super().open(key) as body:
-                yield body
-        finally:
-            with self._counting:
-                self._now -= 1
+        sleep(0.02)
+        with super().open(key) as body:
+            yield body
 
 
 @pytest.fixture
@@ -94,7 +87,6 @@ def test_many_ask_and_one_downloads(store: CountingStore, tmp_path: Path) -> Non
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(ask, range(16))) == {DATA, b"other"}
     assert store.downloads == 2
-    assert store.most_at_once == 1
 
 
 def test_a_filesystem_store_gives_its_own_file(copies: LocalCopies, tmp_path: Path) -> None:
@@ -181,7 +173,10 @@ with LocalCopies(Path(sys.argv[1]), 10_000_000).open(store, "a", size=len(data),
 
 
 @pytest.mark.parametrize("step", ["copies.before-write", "copies.before-rename"])
-def test_killed_it_leaves_only_what_the_next_one_removes(tmp_path: Path, step: str, store: CountingStore) -> None:
+@pytest.mark.parametrize("same", [True, False])
+def test_killed_it_leaves_only_what_the_next_one_removes(
+    tmp_path: Path, step: str, store: CountingStore, *, same: bool
+) -> None:
     (tmp_path / step).write_text("kill")
     environment = os.environ | {"MILLRACE_FAILPOINTS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     folder = tmp_path / "copies"
@@ -190,5 +185,73 @@ def test_killed_it_leaves_only_what_the_next_one_removes(tmp_path: Path, step: s
     assert [Path(name).suffix for name in names(folder)] == [".part"]
     data = b"x" * 3_000_000
     fill(store, "a", data)
-    assert read(LocalCopies(folder, 10_000_000), store, "a", data) == data
-    assert [Path(name).suffix for name in names(folder)] == [".copy"]
+    fill(store, "b", DATA)
+    key, wanted = ("a", data) if same else ("b", DATA)
+    assert read(LocalCopies(folder, 10_000_000), store, key, wanted) == wanted
+    assert names(folder) == [sha256(wanted).hex() + ".copy"]
+
+
+class Trickling(MemoryStore):
+    """Its bodies begin and go on when they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__("slow", MemoryOptions())
+        self.begun = Event()
+        self.go_on = Event()
+
+    def open(self, key: str, span: Span | None = None) -> AbstractContextManager[BinaryIO]:
+        body = super().open(key, span)
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return body
+
+
+@pytest.fixture
+def slow() -> Iterator[Trickling]:
+    store = Trickling()
+    fill(store, "slow", DATA)
+    yield store
+    store.go_on.set()
+
+
+def test_a_slow_original_stops_only_those_who_want_it(
+    slow: Trickling, store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own instance, as the processes of a host do. Who wants the same one waits, but not for long."""
+    monkeypatch.setattr(local_copies, "WAIT_SECONDS", 0.1)
+    others = {f"other-{number}": random.Random(number).randbytes(1000) for number in range(5)}
+    for key, data in others.items():
+        fill(store, key, data)
+
+    def ask(kind: MemoryStore, key: str, data: bytes) -> bytes:
+        return read(LocalCopies(tmp_path / "copies", 1_000_000), kind, key, data)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, slow, "slow", DATA)
+        assert slow.begun.wait(60)
+        for key, data in others.items():
+            assert ask(store, key, data) == data
+        with pytest.raises(Busy):
+            ask(store, "slow", DATA)
+        assert not first.done()
+        slow.go_on.set()
+        assert first.result(60) == DATA
+    assert ask(store, "slow", DATA) == DATA
+    assert store.downloads == len(others)
+
+
+def test_what_is_on_its_way_has_its_room(slow: Trickling, store: CountingStore, tmp_path: Path) -> None:
+    """A part counts as what it will be, and is not taken for left over while it comes."""
+    copies = LocalCopies(tmp_path / "copies", 500_000)
+    bodies = {key: random.Random(key).randbytes(100_000) for key in "abcd"}
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(read, copies, slow, "slow", DATA)
+        assert slow.begun.wait(60)
+        for key, data in bodies.items():
+            fill(store, key, data)
+            assert read(copies, store, key, data) == data
+            sleep(0.01)
+        assert len(list((tmp_path / "copies").glob("*.copy"))) == 2
+        slow.go_on.set()
+        assert first.result(60) == DATA
+    assert sum(path.stat().st_size for path in (tmp_path / "copies").glob("*.*")) == 500_000

@@ -105,7 +105,7 @@ def bytes_read() -> int:
 
 
 @pytest.mark.parametrize("sync", [True, False])
-def test_sync_to_disk_syncs_the_log_before_put_returns(tmp_path: Path, sync: bool) -> None:
+def test_sync_to_disk_syncs_the_log_before_a_change_returns(tmp_path: Path, sync: bool) -> None:
     store = opened(tmp_path, sync_to_disk=sync)
     syncs: list[bool] = []
     database = store._database.to_write()
@@ -122,6 +122,9 @@ def test_sync_to_disk_syncs_the_log_before_put_returns(tmp_path: Path, sync: boo
     fill(store, "b")
     fill(store, "b")  # what was there may not be synced, either
     assert syncs == ([True, True] if sync else [])
+    store.delete(["b", "c"])
+    store.delete(["b"])  # whoever removed it may not have come to it
+    assert syncs == ([True] * 4 if sync else [])
     store.close()
 
 
