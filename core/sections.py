@@ -45,6 +45,8 @@ class Web(Section):
     drain_seconds: float = Field(2, ge=0)
     database_seconds: float = Field(0.7, gt=0)
     """How long a request waits for PostgreSQL before it answers 503."""
+    store_seconds: float = Field(5, gt=0)
+    """How long it waits for the only store that has the bytes to begin to send them."""
 
 
 class Work(Section):

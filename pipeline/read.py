@@ -115,10 +115,10 @@ def open_blob(services: Services, facts: BlobFacts, span: Span | None) -> tuple[
 
     Raises:
         Restoring: they are in an archive, which a job asks for them.
-        StoreUnavailable: no store that holds them answers.
+        StoreUnavailable: no store that holds them answers, or the last of them has not within `web.store_seconds`.
     """
-    stack = ExitStack()
+    stack, seconds = ExitStack(), services.settings.web.store_seconds
     try:
-        return stack.enter_context(sources.stream(services, facts.sha256, span)), stack
+        return stack.enter_context(sources.stream(services, facts.sha256, span, seconds=seconds)), stack
     except Archived as error:
         raise restoration.begin(services, facts.sha256, error) from error

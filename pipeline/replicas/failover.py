@@ -40,21 +40,23 @@ def silence_of(store: ObjectStore) -> Silence:
 
 
 @contextmanager
-def opened(silence: Silence, opening: Opening, *, spare: bool) -> Iterator[BinaryIO]:
-    """What is opened, as soon as it is. `spare`: the caller can go elsewhere.
+def opened(silence: Silence, opening: Opening, *, spare: bool, seconds: float | None = None) -> Iterator[BinaryIO]:
+    """What is opened, as soon as it is. `spare`: the caller can go elsewhere. `seconds`: how long it waits where it
+    cannot; None: as long as the store takes.
 
     Raises:
         StoreUnavailable: the store is silent.
     """
     with ExitStack() as stack:
-        if spare:
-            kept, body = _opened_beside(silence, opening)
-            stack.enter_context(kept)
-        else:
-            if silence.lasts(LATE_READERS, patience=LOOK_SECONDS):
-                raise StoreUnavailable("its store does not answer at this moment")
+        if not spare and silence.lasts(LATE_READERS, patience=LOOK_SECONDS):
+            raise StoreUnavailable("its store does not answer at this moment")
+        patience = OPEN_SECONDS if spare else seconds
+        if patience is None:
             with silence.call(OPEN_SECONDS):
                 body = stack.enter_context(opening())
+        else:
+            kept, body = _opened_beside(silence, opening, patience)
+            stack.enter_context(kept)
         yield body
 
 
@@ -80,7 +82,7 @@ def require_answers(silence: Silence) -> None:
         raise StoreUnavailable("a store that shall hold it does not answer at this moment")
 
 
-def _opened_beside(silence: Silence, opening: Opening) -> tuple[ExitStack, BinaryIO]:
+def _opened_beside(silence: Silence, opening: Opening, seconds: float) -> tuple[ExitStack, BinaryIO]:
     """In a thread of its own, which is left behind when it takes too long: it closes what comes late."""
     opened: Future[tuple[ExitStack, BinaryIO]] = Future()
 
@@ -100,7 +102,7 @@ def _opened_beside(silence: Silence, opening: Opening) -> tuple[ExitStack, Binar
 
     threading.Thread(target=run, name="open", daemon=True).start()
     try:
-        return opened.result(OPEN_SECONDS)
+        return opened.result(seconds)
     except TimeoutError:
         if not opened.cancel():
             return opened.result()  # it came at this very moment

@@ -7,36 +7,46 @@ answer costs its replicas nothing, and is left for another one before its time-o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Protocol
 
 from core.errors import Archived, Busy, Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
 from core.model import Replica
 from pipeline.replicas.failover import opened
 from pipeline.services import Services
-from storage.interface import ObjectStore, Span
+from storage.interface import Span
 from storage.reading import verified_blocks
 from storage.throttle import UNTHROTTLED, Throttle
 
 log = logging.getLogger(__name__)
 
-Opening = Callable[[ObjectStore, Replica], AbstractContextManager[BinaryIO]]
+
+class Opening(Protocol):
+    def __call__(self, replica: Replica, *, spare: bool) -> AbstractContextManager[BinaryIO]:
+        """`spare`: there is another replica to go to."""
+        ...
 
 
 @contextmanager
-def stream(services: Services, sha256: bytes, span: Span | None = None, *, noted: bool = True) -> Iterator[BinaryIO]:
+def stream(
+    services: Services, sha256: bytes, span: Span | None = None, *, noted: bool = True, seconds: float | None = None
+) -> Iterator[BinaryIO]:
     """The bytes, or a span of them, as they come from the store. What reads for itself, as copying does, is not noted
-    as somebody who reads them.
+    as somebody who reads them. `seconds`: how long the last store that has them is waited for; None: as long as it
+    takes.
 
     Raises:
         Archived: no other store has them now, and they must be restored first (`pipeline/jobs/restoration.py`).
         StoreUnavailable: no store that should hold them has them and answers.
     """
-    with _first(
-        services, sha256, lambda store, replica: store.open(replica.key, span), noted=noted, begins=True
-    ) as body:
+
+    def begun(replica: Replica, *, spare: bool) -> AbstractContextManager[BinaryIO]:
+        opens = partial(services.store(replica.store).open, replica.key, span)
+        return opened(services.silence(replica.store), opens, spare=spare, seconds=seconds)
+
+    with _first(services, sha256, begun, noted=noted, begins=True) as body:
         yield body
 
 
@@ -49,8 +59,10 @@ def local_file(services: Services, sha256: bytes) -> Iterator[BinaryIO]:
         Busy: another process of this host is still bringing them.
     """
 
-    def copy(store: ObjectStore, replica: Replica) -> AbstractContextManager[BinaryIO]:
-        return services.copies.open(store, replica.key, size=replica.blob.size, sha256=replica.blob.sha256)
+    def copy(replica: Replica, *, spare: bool) -> AbstractContextManager[BinaryIO]:
+        del spare
+        store, blob = services.store(replica.store), replica.blob
+        return services.copies.open(store, replica.key, size=blob.size, sha256=blob.sha256)
 
     with _first(services, sha256, copy) as file:
         yield file
@@ -69,9 +81,7 @@ def _first(
             if replica in tried and not late:
                 continue
             try:
-                opens = partial(opening, services.store(replica.store), replica)
-                silence = services.silence(replica.store)
-                body = stack.enter_context(opened(silence, opens, spare=spare and not late) if begins else opens())
+                body = stack.enter_context(opening(replica, spare=spare and not late))
                 if noted:
                     services.accesses.note(replica)
                 break

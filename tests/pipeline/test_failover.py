@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ from core.errors import StoreUnavailable
 from core.model import Asset
 from core.sections import Placement
 from pipeline.ingest import Outcome
+from pipeline.read import open_blob
 from pipeline.replicas import failover, repair, sources
 from storage.interface import ObjectStore, Span, Stored
 from tests.pictures import encoded, photo
@@ -188,3 +190,27 @@ def test_a_slow_answer_to_a_writer_is_no_silence(line: Line, front: Hanging) -> 
         time.sleep(0.01)
         assert line.bring("/bare/front/a.jpg", PICTURE)
     assert "look" in front.calls
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_request_does_not_wait_for_the_last_store_as_long_as_it_hangs(
+    line: Line, front: Hanging, monkeypatch: pytest.MonkeyPatch, *, alone: bool
+) -> None:
+    """Whether it is the only one that has the bytes, or the others hang as well."""
+    asset = line.bring("/bare/front/a.jpg" if alone else "/bare/both/a.jpg", PICTURE)
+    main = Hanging(line.services.stores["main"])
+    monkeypatch.setitem(line.services.stores, "main", main)  # type: ignore[arg-type]  # it is a dict
+    web = line.services.settings.web.model_copy(update={"store_seconds": 0.2})
+    services = replace(line.services, settings=line.services.settings.model_copy(update={"web": web}))
+    front.hang()
+    main.hang()
+    with pytest.raises(StoreUnavailable):
+        open_blob(services, asset.blob, None)
+    hung = [front] if alone else [front, main]
+    assert [store.closed for store in hung] == [0] * len(hung), "they hang still"
+    for store in hung:
+        store.go_on()
+    until(lambda: all(store.closed == 1 for store in hung))  # what came late is closed
+    body, stack = open_blob(services, asset.blob, None)
+    with stack:
+        assert body.read() == PICTURE
