@@ -5,7 +5,8 @@
 the client counts, never time spent writing to our disk.
 
 `RequestBody` is what the application sees as `wsgi.input`. It ends normally only when the whole body was received: a
-short body, a reset and a chunked body cut before its last chunk are `IncompleteBody`.
+short body, a reset and a chunked body cut before its last chunk are `IncompleteBody`. Only an upload may be long:
+`bound` ends every other body with `TooLarge`, also one that does not say its length.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 
 from app.client import ClientSocket
-from core.errors import IncompleteBody, StalledBody
+from core.errors import IncompleteBody, StalledBody, TooLarge
 from core.sections import Web
 
 HEAD_SECONDS = 10
 """How long a client may take to send the request line and the header fields."""
 
 CHUNK = 1 << 20
+
+BODY_MAX = 1 << 20
+"""Of every request but an upload, in bytes."""
 
 
 class Pace:
@@ -114,6 +118,8 @@ class RequestBody:
         """None: chunked."""
         self._left = self.length
         self._ended = self.length == 0
+        self._most: int | None = None
+        self._taken = 0
         self.failed = False
         pace.start_body()
 
@@ -125,6 +131,16 @@ class RequestBody:
     def abandon(self) -> None:
         """Nobody will read the rest: the answer says `Connection: close`, and the connection ends after it."""
         self._request.force_close()
+
+    def bound(self, most: int) -> None:
+        """Let nobody read more than `most` bytes of it.
+
+        Raises:
+            TooLarge: the client says already that it is longer.
+        """
+        if self.length is not None and self.length > most:
+            raise _too_large(most)
+        self._most = most
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:
@@ -138,12 +154,22 @@ class RequestBody:
         Raises:
             IncompleteBody: the client went away, or the chunks make no sense.
             StalledBody: it sends too slowly.
+            TooLarge: it is longer than `bound` allows.
         """
         if self._ended or not len(view):
             return 0
         with self._translated():
             self._continue()
-            return self._fill_chunked(view) if self._left is None else self._fill_sized(view)
+            filled = self._fill_chunked(view) if self._left is None else self._fill_sized(view)
+            self._count(filled)
+            return filled
+
+    def _count(self, filled: int) -> None:
+        if self._most is None:
+            return
+        self._taken += filled
+        if self._taken > self._most:
+            raise _too_large(self._most)
 
     def _fill_sized(self, view: memoryview) -> int:
         assert self._left is not None
@@ -185,7 +211,7 @@ class RequestBody:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (IncompleteBody, StalledBody):
+        except (IncompleteBody, StalledBody, TooLarge):
             self._fail()
             raise
         except NoMoreData:
@@ -202,3 +228,7 @@ class RequestBody:
         self.failed = True
         self._ended = True
         self.abandon()
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"the body of a request that is no upload has at most {most} bytes")

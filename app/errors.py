@@ -58,6 +58,9 @@ TITLES: Mapping[str, str] = {
     "internal": "Something went wrong here",
 }
 
+MAX_DETAIL = 1000
+"""Characters: no answer repeats a large request."""
+
 HIDDEN = "the service met an error of its own; its log has it under this request's id"
 
 
@@ -76,7 +79,7 @@ def problem(
         "type": f"urn:millrace:problem:{code}",
         "title": TITLES.get(code) or code.replace("-", " ").capitalize(),
         "status": status,
-        "detail": detail,
+        "detail": detail if len(detail) <= MAX_DETAIL else detail[:MAX_DETAIL] + "…",
         "instance": environ.get("RAW_URI", "").partition("?")[0],
         "code": code,
         "requestId": environ.get("millrace.request_id"),

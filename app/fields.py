@@ -106,12 +106,7 @@ def details_of_json(text: bytes) -> Details:
     Raises:
         BadRequest: saying what is wrong with it.
     """
-    try:
-        said = json.loads(text, object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError too
-        raise BadRequest(f"metadata is not JSON: {error}") from None
-    if not isinstance(said, dict):
-        raise BadRequest("metadata is a JSON object")
+    said = json_object("metadata", text)
     unknown = sorted(said.keys() - {"alt", "labels", "tags"})
     if unknown:
         raise BadRequest(f"metadata knows alt, labels and tags, not {unknown[0]!r}")
@@ -123,6 +118,25 @@ def details_of_json(text: bytes) -> Details:
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise BadRequest("metadata: tags is a list of strings")
     return checked(alt, labels, tags)
+
+
+def json_object(what: str, text: bytes) -> dict[str, Any]:
+    """What a client sent as JSON, once checked that it is an object.
+
+    Raises:
+        BadRequest: it is not, or it is nested deeper or has longer numbers than we read.
+    """
+    try:
+        said = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError too
+        raise BadRequest(f"{what} is not JSON that can be read: {error}") from None
+    if not isinstance(said, dict):
+        raise BadRequest(f"{what} is a JSON object")
+    return said
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number in JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

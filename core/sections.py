@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+Rate = Annotated[float, Field(ge=0.001, le=1_000_000)]
+"""10^6 bytes a second; within what can be waited for and counted in whole numbers."""
 
 
 class Section(BaseModel):
@@ -83,7 +87,7 @@ class Work(Section):
     """When a blob was read last is written down at most once in this time, where anything depends on it."""
     policy_seconds: float = Field(3600, gt=0)
     """From the end of one run of the `[[demotion]]` rules to the next."""
-    policy_max_mb_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    policy_max_mb_s: Rate | None = None
     """10^6 bytes a second that such a run moves at most."""
 
 

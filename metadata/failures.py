@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, delete, select, tuple_, update
@@ -118,12 +118,13 @@ def _parse_cursor(text: str) -> tuple[datetime, UUID]:
     try:
         plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
         at, _, failure_id = plain.partition(" ")
-        parsed = datetime.fromisoformat(at), UUID(failure_id)
-    except (ValueError, binascii.Error):
+        moment, parsed_id = datetime.fromisoformat(at), UUID(failure_id)
+        in_utc = moment.astimezone(UTC)  # overflows where the driver would
+    except (ValueError, OverflowError, binascii.Error):
         raise BadRequest("after: not the end of a page") from None
-    if parsed[0].tzinfo is None:
+    if moment.tzinfo is None:
         raise BadRequest("after: not the end of a page")
-    return parsed
+    return in_utc, parsed_id
 
 
 def _find(connection: Connection, failure_id: UUID) -> Failure | None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -55,6 +56,12 @@ def template_database(postgres_url: str) -> str:
 @pytest.fixture
 def make_database(postgres_url: str) -> Iterator[Callable[[str], str]]:
     """Makes a database from the named template and returns its URL; gone after the test."""
+    with _databases(postgres_url) as make:
+        yield make
+
+
+@contextmanager
+def _databases(postgres_url: str) -> Iterator[Callable[[str], str]]:
     names: list[str] = []
 
     def make(template: str = "template1") -> str:
@@ -75,6 +82,13 @@ def empty_database_url(make_database: Callable[[str], str]) -> str:
 def database_url(make_database: Callable[[str], str], template_database: str) -> str:
     """A database of this test alone, migrated."""
     return make_database(template_database)
+
+
+@pytest.fixture(scope="module")
+def shared_database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database of a module of tests that do not mind each other's rows."""
+    with _databases(postgres_url) as make:
+        yield make(template_database)
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,6 @@ def _told(failure: Failure) -> dict[str, Any]:
 def _limit(text: str | None) -> int:
     if text is None:
         return PAGE
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= failures.MAX_PAGE):
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= failures.MAX_PAGE):
         raise BadRequest(f"limit is a number from 1 to {failures.MAX_PAGE}")
     return int(text)

@@ -8,14 +8,13 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify, request
 
 from app.context import known_parameters, services, shares
+from app.fields import json_object
 from core.errors import BadRequest
 from core.model import Job
 from pipeline.jobs import as_json, kinds
 from pipeline.jobs.running import Wish
 
 blueprint = Blueprint("jobs", __name__)
-
-MAX_BODY = 64 << 10
 
 
 @blueprint.get("/jobs")
@@ -55,10 +54,10 @@ def wish(job_id: UUID, wish: str) -> Response:
 
 
 def _asked() -> tuple[str, dict[str, Any]]:
-    if (request.content_length or 0) > MAX_BODY:
-        raise BadRequest(f"a job is described in at most {MAX_BODY} bytes")
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict) or not body.keys() <= {"kind", "arguments"}:
+    if not request.is_json:
+        raise BadRequest("a job is described as application/json")
+    body = json_object("a job", request.get_data())
+    if not body.keys() <= {"kind", "arguments"}:
         raise BadRequest('a job is a JSON object with "kind" and "arguments"')
     kind, arguments = body.get("kind"), body.get("arguments", {})
     if not isinstance(kind, str) or not isinstance(arguments, dict):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import BadRequest
 from pipeline.services import Services
-
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""10^6 bytes a second."""
 
 
 class Arguments(BaseModel):

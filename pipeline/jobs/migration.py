@@ -16,8 +16,9 @@ from typing import Any
 from core.errors import Archived, BadRequest, MillraceError, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
+from core.sections import Rate
 from pipeline.catalogue.carrying import carry
-from pipeline.jobs.arguments import Arguments, Rate, require_stores
+from pipeline.jobs.arguments import Arguments, require_stores
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage

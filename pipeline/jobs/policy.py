@@ -16,9 +16,10 @@ from typing import Any, Final
 from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
+from core.sections import Rate
 from metadata.collection import Reference
 from metadata.demotion import Choice, Filter, Home, Move
-from pipeline.jobs.arguments import Arguments, Rate
+from pipeline.jobs.arguments import Arguments
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage

@@ -24,9 +24,10 @@ from typing import Any, Final, Literal, TypeVar
 from core.errors import Archived, Forbidden, StoreUnavailable, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
+from core.sections import Rate
 from metadata.inventory import Place
 from pipeline.catalogue.keys import is_segment
-from pipeline.jobs.arguments import Arguments, Rate, chosen
+from pipeline.jobs.arguments import Arguments, chosen
 from pipeline.jobs.flow import LARGE_BYTES, RETRY
 from pipeline.jobs.heads import Heads
 from pipeline.jobs.running import Step
