@@ -1,17 +1,15 @@
-"""From a URL to connections: the driver, the time-outs and settings of every session, the pool."""
+"""From a URL to connections: the driver, and the time-outs and settings of every transaction."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from pydantic import SecretStr
 from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool
 
 from core.errors import Misconfigured
 from database import deadline
+from database.session import Session, local
 
 APPLICATION = "millrace"
 IDLE_IN_TRANSACTION_SECONDS = 60
@@ -34,35 +32,28 @@ def parse_url(url: SecretStr | str, name: str = "database_url") -> URL:
     return parsed.set(drivername="postgresql+psycopg2")
 
 
-def make_engine(
-    url: URL,
-    statement_seconds: float,
-    *,
-    pool_size: int | None = None,
-    options: Mapping[str, str] = MappingProxyType({}),
-) -> Engine:
-    """`pool_size=None`: every connection is closed after use."""
+def make_engine(url: URL) -> Engine:
+    """Makes connections (`database/session.py`) and keeps none: each is closed after use.
+
+    Nothing is said to the server at connect but who we are: a pooler such as PgBouncer takes no more.
+    """
     deadline.install()
-    settings = {
-        "statement_timeout": f"{max(int(statement_seconds * 1000), 1)}",
-        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000}",
-        "timezone": "UTC",
-        **options,
-    }
-    given = url.query.get("options", "")
-    words = [given if isinstance(given, str) else " ".join(given)]
-    words += [f"-c {name}={value}" for name, value in settings.items()]
-    arguments = {"application_name": APPLICATION, "options": " ".join(words).strip()}
-    url = url.difference_update_query(["options"])
-    if pool_size is None:
-        return create_engine(url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
     return create_engine(
         url,
-        poolclass=QueuePool,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_pre_ping=True,
-        pool_use_lifo=True,
-        connect_args=arguments,
+        poolclass=NullPool,
+        connect_args={"application_name": APPLICATION, "connection_factory": Session},
         hide_parameters=True,
+        use_native_hstore=False,  # or each process would ask the server for it
+    )
+
+
+def settings_of(statement_seconds: float, **further: str) -> bytes:
+    """What every transaction begins with."""
+    return local(
+        {
+            "statement_timeout": f"{max(int(statement_seconds * 1000), 1)}",
+            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000}",
+            "timezone": "UTC",
+            **further,
+        }
     )

@@ -20,6 +20,9 @@ ROLLED_BACK = ("40001", "40P01")  # serialization failure, deadlock: certainly n
 _NOT_MIGRATED = ("42P01", "42703", "42704")  # undefined table, column, object
 _PASSING = ("08", "53", "57", "58", "55P03", "25006", "40003")
 """SQLSTATEs of a server that cannot serve now: connection, resources, intervention, system, lock, read-only."""
+_CROWDED = ("too many clients already", "remaining connection slots are reserved", "too many connections for",
+            "no more connections allowed")  # fmt: skip
+"""What PostgreSQL and PgBouncer say in place of 53300: libpq gives no SQLSTATE of a connection that was not made."""
 
 
 def sqlstate(error: SQLAlchemyError) -> str | None:
@@ -33,6 +36,8 @@ def translated(error: SQLAlchemyError) -> Exception:
     word = logged(error)
     if state in _NOT_MIGRATED:
         return DatabaseUnavailable(f"the database is not migrated to this version ({word}): run `millrace migrate`")
+    if is_crowded(error):
+        return DatabaseUnavailable("PostgreSQL has no connection left for this process now", retry_after=1)
     if is_silence(error) or state.startswith(_PASSING) or state in ROLLED_BACK:
         return DatabaseUnavailable(f"PostgreSQL cannot answer ({word})")
     return RuntimeError(f"PostgreSQL refused a statement ({word})")
@@ -50,8 +55,17 @@ def is_silence(error: SQLAlchemyError) -> bool:
     """Nothing came back, or the connection broke: refused, timed out, cut."""
     if not isinstance(error, DBAPIError):
         return False
+    if is_crowded(error):
+        return False
     broken = isinstance(error.orig, (psycopg2.OperationalError, psycopg2.InterfaceError))
     return broken and (sqlstate(error) or "08").startswith(("08", "57P"))
+
+
+def is_crowded(error: SQLAlchemyError) -> bool:
+    """The server answers, and has no connection left (53300). Said in another language it counts as any refusal."""
+    if not isinstance(error, DBAPIError) or not isinstance(error.orig, psycopg2.OperationalError):
+        return False
+    return sqlstate(error) == "53300" or any(words in str(error.orig) for words in _CROWDED)
 
 
 def is_deadline(error: SQLAlchemyError) -> bool:

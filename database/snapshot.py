@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from core.errors import DatabaseUnavailable
 from database import deadline
+from database.session import with_next
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,18 +46,14 @@ class Snapshot:
         seconds: float,
         idle_seconds: float,
     ) -> None:
-        """Takes over the connection, also when it fails; `release` is called by `close`."""
+        """`release` gives the connection back and is called by `close`."""
         self._connection = connection
         self._guard = guard
         self._release = release
         self._idle_seconds = idle_seconds
         self._open = True
-        try:
-            connection.execute(_BEGIN)
-            connection.execute(_LIMIT, {"milliseconds": str(max(int(idle_seconds * 1000), 1))})
-        except BaseException:
-            connection.close()
-            raise
+        with_next(connection, _BEGIN)
+        connection.execute(_LIMIT, {"milliseconds": str(max(int(idle_seconds * 1000), 1))})
         self._asked_at = time.monotonic()
         self._ends_at = self._asked_at + seconds
 
@@ -87,6 +84,6 @@ class Snapshot:
         self._open = False
         try:
             with suppress(SQLAlchemyError, psycopg2.Error), deadline.deadline(CLOSE_SECONDS):
-                self._connection.close()
+                self._connection.rollback()
         finally:
             self._release()

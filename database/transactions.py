@@ -12,10 +12,11 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from types import MappingProxyType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import psycopg2
 from pydantic import SecretStr
@@ -25,7 +26,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from core.breaker import Breaker
 from core.errors import DatabaseUnavailable, MillraceError
 from database import deadline
-from database.engine import make_engine, parse_url
+from database.connections import Connections, Held, none_free
+from database.engine import make_engine, parse_url, settings_of
 from database.errors import ROLLED_BACK, is_deadline, is_silence, sqlstate, translated
 from database.snapshot import Snapshot
 
@@ -48,11 +50,12 @@ class Database:
         pool_size: int = 4,
         deadline_seconds: float = 10,
         pool_timeout: float = math.inf,
-        options: Mapping[str, str] = MappingProxyType({}),
+        settings: Mapping[str, str] = MappingProxyType({}),
         translate: Callable[[SQLAlchemyError], Exception] | None = None,
     ) -> None:
         """Connects to nothing yet. A call waits for a free connection until its deadline or for `pool_timeout`;
-        `options` are settings of the server for every session; `translate` finds other words than `translated`.
+        `settings` of the server hold in every
+        transaction; `translate` finds other words than `translated`.
 
         Raises:
             Misconfigured: the URL is not one of PostgreSQL.
@@ -61,26 +64,35 @@ class Database:
         self._pool_size = pool_size
         self._deadline_seconds = deadline_seconds
         self._pool_timeout = pool_timeout
-        self._options = options
+        self._settings = settings_of(deadline_seconds, **settings)
         self._translate = translate or translated
         self._lock = threading.Lock()
         self._own: _Own | None = None
 
     def run(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work(connection, …)` in one transaction.
+        """`work(connection, …)` in one transaction. It begins with the first statement and costs one round trip more,
+        for COMMIT.
 
         Raises:
             DatabaseUnavailable: no answer in time. If `work` writes, it may or may not have been committed.
         """
-        return self._run(False, work, *args, **kwargs)
+        return self._run(_Kind.TRANSACTION, work, *args, **kwargs)
 
     def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work(connection, …)` with each statement for itself: saves BEGIN and COMMIT where one statement reads all.
+        """`work(connection, …)` with each statement for itself: saves COMMIT where one statement reads all.
 
         Raises:
             DatabaseUnavailable: no answer in time.
         """
-        return self._run(True, work, *args, **kwargs)
+        return self._run(_Kind.READING, work, *args, **kwargs)
+
+    def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for a statement that writes.
+
+        Raises:
+            DatabaseUnavailable: no answer in time. It may or may not have been carried out.
+        """
+        return self._run(_Kind.STATEMENT, work, *args, **kwargs)
 
     def snapshot(self, *, seconds: float, idle_seconds: float) -> Snapshot | None:
         """The database as it is now, for reading while others write; it holds a connection until it is closed.
@@ -90,20 +102,22 @@ class Database:
             DatabaseUnavailable: no answer in time.
         """
         own = self._ensure_own()
-        if not own.free.acquire(blocking=False):
-            return None
-        try:
-            with self._guarded(own):
+        with self._guarded(own):
+            held = own.connections.take(0)
+            if held is None:
+                return None
+            try:
+                held.session.begin(self._settings, whole=True)
                 return Snapshot(
-                    own.engine.connect(),
+                    held.connection,
                     guard=lambda: self._guarded(own),
-                    release=own.free.release,
+                    release=lambda: own.connections.give(held),
                     seconds=seconds,
                     idle_seconds=idle_seconds,
                 )
-        except BaseException:
-            own.free.release()
-            raise
+            except BaseException:
+                own.connections.give(held)
+                raise
 
     def ping(self) -> None:
         """
@@ -118,39 +132,35 @@ class Database:
 
     def close(self) -> None:
         with self._lock:
-            if self._own is not None:
-                self._own.dispose()
+            if self._own is not None and self._own.pid == os.getpid():
+                self._own.connections.close()
             self._own = None
 
-    def _run(
-        self, autocommit: bool, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        with deadline.deadline(self._deadline_seconds), self._admitted() as engine:
+    def _run(self, kind: _Kind, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        own = self._ensure_own()
+        with self._guarded(own):
             for left in reversed(range(RETRIES)):
+                held = self._take(own)
                 try:
-                    with _connection(engine, autocommit) as connection:
-                        return work(connection, *args, **kwargs)
+                    held.session.begin(self._settings, whole=kind is _Kind.TRANSACTION)
+                    with held.connection.begin():
+                        return work(held.connection, *args, **kwargs)
                 except DBAPIError as error:
-                    if not left or sqlstate(error) not in ROLLED_BACK:
+                    if not left or not (sqlstate(error) in ROLLED_BACK or _was_broken(held, kind, error)):
                         raise
+                finally:
+                    own.connections.give(held)
         raise AssertionError("unreachable")
 
-    @contextmanager
-    def _admitted(self) -> Iterator[Engine]:
-        """Past the breaker and to a free connection."""
-        own = self._ensure_own()
-        patience = own.admit()
-        if not own.free.acquire(timeout=min(patience, self._pool_timeout)):
-            raise DatabaseUnavailable("every connection of this process to PostgreSQL is in use", retry_after=1)
-        try:
-            with self._judged(own, patience):
-                yield own.engine
-        finally:
-            own.free.release()
+    def _take(self, own: _Own) -> Held:
+        held = own.connections.take(min(max(deadline.remaining() or 0, 0), self._pool_timeout))
+        if held is None:
+            raise none_free()
+        return held
 
     @contextmanager
     def _guarded(self, own: _Own) -> Iterator[None]:
-        """As for `_run`, on a connection that is held already."""
+        """Within the deadline and past the breaker."""
         with deadline.deadline(self._deadline_seconds), self._judged(own, own.admit()):
             yield
 
@@ -174,14 +184,16 @@ class Database:
 
     def _ensure_own(self) -> _Own:
         with self._lock:
-            if self._own is None or self._own.pid != os.getpid():
-                if self._own is not None:
-                    self._own.dispose()
-                engine = make_engine(
-                    self._url, self._deadline_seconds, pool_size=self._pool_size, options=self._options
-                )
-                self._own = _Own(os.getpid(), engine, threading.BoundedSemaphore(self._pool_size), Breaker())
+            if self._own is None or self._own.pid != os.getpid():  # a parent's connections are not ours to close
+                engine = make_engine(self._url)
+                self._own = _Own(os.getpid(), engine, Connections(engine.connect, self._pool_size), Breaker())
             return self._own
+
+
+class _Kind(Enum):
+    TRANSACTION = "transaction"
+    READING = "reading"
+    STATEMENT = "statement"
 
 
 @dataclass(frozen=True)
@@ -190,8 +202,7 @@ class _Own:
 
     pid: int
     engine: Engine
-    free: threading.BoundedSemaphore
-    """Waits for a connection as long as the caller's deadline says; the pool's own time-out is one for all."""
+    connections: Connections
     breaker: Breaker
 
     def admit(self) -> float:
@@ -201,28 +212,10 @@ class _Own:
             raise DatabaseUnavailable("PostgreSQL did not answer lately; trying again shortly", retry_after=1)
         return patience
 
-    def dispose(self) -> None:
-        self.engine.dispose(close=self.pid == os.getpid())  # a parent's connections are not ours to close
 
-
-@contextmanager
-def _connection(engine: Engine, autocommit: bool) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        if autocommit:
-            with _autocommit(connection.connection.dbapi_connection):
-                yield connection
-        else:
-            with connection.begin():
-                yield connection
-
-
-@contextmanager
-def _autocommit(driver: Any) -> Iterator[None]:
-    """A flag of psycopg2's that costs no round trip. SQLAlchemy's own isolation level asks the server when it is reset;
-    where the connection breaks in there, its place in the pool is lost for ever."""
-    driver.autocommit = True
-    try:
-        yield
-    finally:
-        with suppress(psycopg2.Error):  # broken meanwhile: the pool finds that out and drops it
-            driver.autocommit = False
+def _was_broken(held: Held, kind: _Kind, error: DBAPIError) -> bool:
+    """A connection that had been idle broke at its first message: whatever it said is not in the database, or only
+    read there. So idle connections need not be asked whether they live before each use."""
+    if not held.reused or held.session.messages > 1 or is_deadline(error) or not is_silence(error):
+        return False
+    return kind is _Kind.READING or not held.session.decided

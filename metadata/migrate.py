@@ -20,8 +20,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from core.errors import Misconfigured
 from database.deadline import deadline
-from database.engine import make_engine, parse_url
+from database.engine import make_engine, parse_url, settings_of
 from database.errors import translated
+from database.session import session_of
 from metadata import outbox as outbox  # its table is a part of the schema
 
 SCRIPTS = Path(__file__).parent.parent / "alembic"
@@ -60,9 +61,10 @@ def head() -> str | None:
 @contextmanager
 def locked(url: SecretStr | str) -> Iterator[Connection]:
     """One transaction in which nobody else migrates."""
-    engine = make_engine(parse_url(url), SECONDS)
+    engine = make_engine(parse_url(url))
     try:
         with deadline(SECONDS), engine.begin() as connection:
+            session_of(connection).begin(settings_of(SECONDS), whole=True)
             connection.execute(
                 text("SELECT pg_advisory_xact_lock(:high, :low)"), dict(zip(("high", "low"), _LOCK, strict=True))
             )

@@ -112,7 +112,7 @@ class PostgresStore(ServedHere):
             self._prepare()
             with named(f"{self.name}: delete"):
                 for ids in _groups(self._database.read(_find, batch)):
-                    self._database.read(remove, ids, "stored")
+                    self._database.write(remove, ids, "stored")
 
     def sweep_unfinished(self) -> int:
         self._prepare()
@@ -193,7 +193,7 @@ class PostgresStore(ServedHere):
             pool_size=size,
             pool_timeout=options.pool_timeout,
             deadline_seconds=options.operation_timeout,
-            options={"search_path": options.schema_name, "bytea_output": "hex"},
+            settings={"search_path": options.schema_name, "bytea_output": "hex"},
             translate=meaning,
         )
 

@@ -122,7 +122,7 @@ class Encoded:
 
 def put_whole(database: Database, new: NewObject, data: bytes) -> datetime | None:
     """When it was stored; None: the key is taken."""
-    row = database.read(_one, _WHOLE, new.values | {"data": Encoded(data), "chunks": len(_cut(data, new.chunk_size))})
+    row = database.write(_one, _WHOLE, new.values | {"data": Encoded(data), "chunks": len(_cut(data, new.chunk_size))})
     if row is None:
         return None
     stored_at: datetime = row.touched_at
@@ -135,7 +135,7 @@ class Upload:
     def __init__(self, database: Database, new: NewObject, *, large_object: bool) -> None:
         self._database = database
         self._chunk_size = new.chunk_size
-        row = database.read(_one, _BEGIN, new.values | {"large": large_object})
+        row = database.write(_one, _BEGIN, new.values | {"large": large_object})
         assert row is not None
         self._id: int = row.id
         self._large_object: int | None = row.large_object
@@ -146,12 +146,12 @@ class Upload:
         values: dict[str, Any] = {"id": self._id, "offset": self._offset, "length": len(data)}
         if self._large_object is not None:
             values |= {"large_object": self._large_object, "data": Encoded(data)}
-            row = self._database.read(_one, _APPEND_LARGE, values)
+            row = self._database.write(_one, _APPEND_LARGE, values)
         else:
             chunks = _cut(data, self._chunk_size)
             values |= {f"data_{number}": Encoded(chunk) for number, chunk in enumerate(chunks)}
             values["first"] = self._offset // self._chunk_size
-            row = self._database.read(_one, _append_chunks(len(chunks)), values)
+            row = self._database.write(_one, _append_chunks(len(chunks)), values)
         _require(row)
         self._offset += len(data)
 
@@ -160,12 +160,12 @@ class Upload:
         Raises:
             KeyTaken: by another object.
         """
-        stored_at: datetime = _require(self._database.read(_one, _PUBLISH, {"id": self._id})).touched_at
+        stored_at: datetime = _require(self._database.write(_one, _PUBLISH, {"id": self._id})).touched_at
         return stored_at
 
     def abandon(self) -> None:
         with suppress(DatabaseUnavailable, StoreUnavailable, Forbidden), deadline(ABANDON_SECONDS):
-            self._database.read(remove, [self._id], "pending")
+            self._database.write(remove, [self._id], "pending")
 
 
 def remove(connection: Connection, ids: list[int], state: str) -> int:

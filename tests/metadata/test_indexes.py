@@ -47,8 +47,10 @@ def scans(metadata: Metadata, query: Query) -> list[str]:
 
     def explain(connection: Connection, cursor: Any, statement: str, values: Any, *_rest: Any) -> None:
         if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
+            held, cursor.connection.holding = cursor.connection.holding, False
             cursor.execute("EXPLAIN (FORMAT JSON) " + statement, values)
             [[[plan]]] = cursor.fetchall()
+            cursor.connection.holding = held
             _collect(plan["Plan"], found)
 
     own = metadata.database._ensure_own()

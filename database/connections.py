@@ -1,0 +1,158 @@
+"""The connections of one process to PostgreSQL, which others need as well.
+
+Guarantees: there are never more than `size`; what is idle goes back after a few seconds, and all of it at once where
+the server has none left for this process, which then waits for one as long as its caller does. A busy connection goes
+back too, once it has lived for long enough, so that those who wait get their turn from those who have.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psycopg2
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from core.errors import DatabaseUnavailable
+from database import deadline
+from database.errors import is_crowded
+from database.session import Session, session_of
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 3.0
+"""After a burst."""
+LAST_IDLE_SECONDS = 10.0
+"""Of the last one of a process: somebody who comes every few seconds need not connect anew each time."""
+LIFE_SECONDS = 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.25
+"""Seconds between two tries to get a connection from a server that has none left."""
+CLOSE_SECONDS = 2.0
+"""For a farewell; a connection that does not answer by then is dropped."""
+
+
+@dataclass(eq=False)
+class Held:
+    """A connection in use by one thread."""
+
+    connection: Connection
+    session: Session
+    reused: bool = False
+    """It was idle before, so it may be broken without anybody knowing."""
+    dies_at: float = field(default_factory=lambda: time.monotonic() + LIFE_SECONDS * random.uniform(0.75, 1.25))
+    idle_since: float = 0.0
+
+
+class Connections:
+    def __init__(self, connect: Callable[[], Connection], size: int) -> None:
+        """Connects to nothing yet."""
+        self._connect = connect
+        self._places = threading.BoundedSemaphore(size)
+        self._changed = threading.Condition()
+        self._idle: list[Held] = []  # the one used last is at the end
+        self._keeper: threading.Thread | None = None
+        self._closed = False
+
+    def take(self, seconds: float) -> Held | None:
+        """A connection within so many seconds. None: every one that this process may have is in use.
+
+        Raises:
+            SQLAlchemyError, psycopg2.Error: none can be made.
+        """
+        ends = time.monotonic() + seconds
+        if not self._places.acquire(timeout=max(seconds, 0)):
+            return None
+        try:
+            return self._pop() or self._open(ends)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def give(self, held: Held) -> None:
+        """After use, whatever became of it."""
+        try:
+            if self._closed or not held.session.is_idle or time.monotonic() >= held.dies_at:
+                close(held)
+                return
+            held.idle_since, held.reused = time.monotonic(), True
+            with self._changed:
+                self._idle.append(held)
+                self._changed.notify()
+                if self._keeper is None:
+                    self._keeper = threading.Thread(target=self._keep, name="idle-connections", daemon=True)
+                    self._keeper.start()
+        finally:
+            self._places.release()
+
+    def close_idle(self) -> None:
+        with self._changed:
+            idle, self._idle = self._idle, []
+        for one in idle:
+            close(one)
+
+    def close(self) -> None:
+        """What is in use is closed when it is given back."""
+        self._closed = True
+        self.close_idle()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _pop(self) -> Held | None:
+        while True:
+            with self._changed:
+                if not self._idle:
+                    return None
+                held = self._idle.pop()
+            if held.session.is_sound():
+                return held
+            close(held)
+
+    def _open(self, ends: float) -> Held:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                connection = self._connect()
+                return Held(connection, session_of(connection))
+            except DBAPIError as error:
+                self.close_idle()
+                if not is_crowded(error) or time.monotonic() + pause >= ends:
+                    raise
+            with self._changed:
+                self._changed.wait(pause * random.uniform(0.5, 1))
+            if found := self._pop():
+                return found
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _keep(self) -> None:
+        """Close what is idle for long, until nothing is left to look after."""
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                over = [one for one in self._idle if one.idle_since + IDLE_SECONDS <= now]
+                if over and len(over) == len(self._idle) and over[-1].idle_since + LAST_IDLE_SECONDS > now:
+                    over.pop()
+                self._idle = [one for one in self._idle if one not in over]
+                if not over:
+                    if not self._idle:
+                        self._keeper = None
+                        return
+                    patience = LAST_IDLE_SECONDS if len(self._idle) == 1 else IDLE_SECONDS
+                    self._changed.wait(max(self._idle[0].idle_since + patience - now, 0.01))
+            for one in over:
+                close(one)
+
+
+def close(held: Held) -> None:
+    """Never raises for what the server or the network does."""
+    with suppress(SQLAlchemyError, psycopg2.Error), deadline.deadline(CLOSE_SECONDS):
+        held.connection.close()
+
+
+def none_free() -> DatabaseUnavailable:
+    return DatabaseUnavailable("every connection of this process to PostgreSQL is in use", retry_after=1)
