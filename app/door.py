@@ -26,14 +26,16 @@ class Door:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         is_upload = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"].startswith("/assets/")
         try:
-            reply = upload(self._context, environ) if is_upload else _bound(environ)
+            reply = upload(self._context, environ) if is_upload else None
+            if reply is None:
+                _bound(environ)
         except Exception as error:  # noqa: BLE001 - every error of the service is a problem document
             reply = explain(environ, error)
         return self._otherwise(environ, start_response) if reply is None else reply.send(start_response)
 
 
 def _bound(environ: WSGIEnvironment) -> None:
-    """Every request but an upload is small; None: it goes on."""
+    """Every request but an upload is small."""
     body = environ["wsgi.input"]
     if isinstance(body, RequestBody):
         body.bound(BODY_MAX)
