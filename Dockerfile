@@ -20,6 +20,9 @@ RUN ["install", "--directory", "--owner=millrace", "--group=millrace", "--mode=0
 COPY --from=build /opt/millrace /opt/millrace
 COPY --from=build /srv/millrace /srv/millrace
 ENV PATH=/opt/millrace/bin:$PATH PYTHONDONTWRITEBYTECODE=1 MILLRACE_HOME=/var/lib/millrace HOST=0.0.0.0 PORT=8080
+# A container listens for whoever its port is published to, and there are no keys: publish it to 127.0.0.1, or to a proxy
+# that knows its users.
+ENV MILLRACE_WEB__ALLOW_ANONYMOUS=true
 WORKDIR /srv/millrace
 USER millrace
 EXPOSE 8080

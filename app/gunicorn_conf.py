@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from core import logs
+from core.addresses import is_loopback
 from core.errors import Misconfigured
 from core.parent_death import die_with_parent
+from core.sections import ANONYMOUS
 from core.settings import Settings, load
 
 
@@ -49,6 +52,26 @@ timeout = 60  # of a worker's main loop, not of a request
 preload_app = False
 accesslog = None  # app/access.py writes it
 control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Before anything is bound: what the settings and the command line say."""
+    _refuse_strangers(server.cfg.address)
+
+
+def when_ready(server: Any) -> None:
+    """Before anybody is served: what is bound, also where another process bound it and handed it down."""
+    _refuse_strangers([listener.getsockname() for listener in server.LISTENERS])
+
+
+def _refuse_strangers(addresses: Iterable[Any]) -> None:
+    """Without keys, who reaches the port may delete everything. A pair is host and port; all else is a Unix socket, or
+    will be seen when it is bound."""
+    if _loaded.web.allow_anonymous:
+        return
+    for address in addresses:
+        if isinstance(address, tuple) and not is_loopback(str(address[0])):
+            sys.exit(f"millrace: {ANONYMOUS.format(address[0] or '*')}")
 
 
 def post_fork(server: Any, worker: Any) -> None:

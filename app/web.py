@@ -10,6 +10,7 @@ from app.access import Access
 from app.context import EXTENSION, Context
 from app.door import Door
 from app.health import Health
+from app.hosts import Hosts
 from app.routes import assets, failures, health, ingests, jobs, uploads
 from app.shares import Shares
 from pipeline.services import Services
@@ -38,5 +39,6 @@ def create(services: Services) -> Flask:
     errors.register(app)
     for module in (uploads, assets, ingests, failures, jobs, health):
         app.register_blueprint(module.blueprint)
-    app.wsgi_app = Access(Door(context, app.wsgi_app))  # type: ignore[method-assign]  # Flask's documented way
+    guarded = Hosts(Door(context, app.wsgi_app), services.settings.web.hosts)
+    app.wsgi_app = Access(guarded)  # type: ignore[method-assign]  # Flask's documented way
     return app

@@ -31,7 +31,7 @@ class Connection:
         self._socket.close()
 
     def get(self, path: str) -> int:
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return self._answer()
 
     def post(self, path: str, body: bytes) -> int:
@@ -64,7 +64,8 @@ class Connection:
 
 
 def _head(path: str, size: int) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n".encode()
+    fields = f"Host: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {size}"
+    return f"POST {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode()
 
 
 def uploads_per_second(port: int, body: bytes, seconds: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from pathlib import Path
 from cli.address import Address
 from cli.own_process import Process, program
 from cli.processes import StopLadder
+from core.addresses import parsed
+from core.sections import Web
 from core.settings import Settings
 from storage.registry import with_one_owner
 from tasks import commands
@@ -18,7 +21,17 @@ _PATIENCE: StopLadder = ((signal.SIGTERM, 9.0), (signal.SIGKILL, 1.0))
 """A process that is killed loses nothing; patience lets uploads end and spares work from being done twice."""
 
 
-def processes(settings: Settings, address: Address, variables: Mapping[str, str]) -> list[Process]:
+def of_web(web: Web, address: Address) -> dict[str, str]:
+    """What the web server alone is told: what was asked for on the command line, and the name in HOST if it is one."""
+    found = {"MILLRACE_WEB__ALLOW_ANONYMOUS": str(web.allow_anonymous).lower()}
+    if parsed(address.host) is None:
+        found["MILLRACE_WEB__HOSTS"] = json.dumps([*web.hosts, address.host])
+    return found
+
+
+def processes(
+    settings: Settings, address: Address, variables: Mapping[str, str], of_web: Mapping[str, str]
+) -> list[Process]:
     """Web comes first: it hears TERM first, and takes no more uploads while the others end."""
     web = [program("gunicorn"), "--config", "python:app.gunicorn_conf", "--bind", str(address), "app.wsgi:application"]
     background = {
@@ -27,7 +40,7 @@ def processes(settings: Settings, address: Address, variables: Mapping[str, str]
         "sweep": [program("millrace"), "sweep"],
     }
     return [
-        Process("web", web, variables, _PATIENCE, probe=address.answers),
+        Process("web", web, {**variables, **of_web}, _PATIENCE, probe=address.answers),
         *(Process(name, argv, variables, _PATIENCE) for name, argv in background.items()),
     ]
 

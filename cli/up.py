@@ -27,14 +27,21 @@ from cli.stop import Stop
 from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
 from core import settings
-from core.errors import MillraceError
+from core.addresses import is_loopback
+from core.errors import MillraceError, Misconfigured
+from core.sections import ANONYMOUS
 from core.settings import Settings
 
 
 @click.command()
 @click.option("--ephemeral", is_flag=True, help="Keep everything in memory; nothing is left after the end.")
 @click.option("--no-examples", is_flag=True, help="Do not send examples/ on the first start.")
-def up(ephemeral: bool, no_examples: bool) -> None:
+@click.option(
+    "--allow-anonymous",
+    is_flag=True,
+    help="Listen on HOST though other machines reach it: all who do may do everything.",
+)
+def up(ephemeral: bool, no_examples: bool, allow_anonymous: bool) -> None:
     """Run everything on this machine: PostgreSQL, Valkey, the web server, the workers.
 
     PORT (8080), HOST (127.0.0.1), MILLRACE_HOME (./.millrace) and MILLRACE_CONFIG come from the environment.
@@ -46,10 +53,11 @@ def up(ephemeral: bool, no_examples: bool) -> None:
     with run.locked():
         for name in run.clear():
             say(f"stopped {name}, left over from an earlier run")
-        configured = settings.load()
+        configured = _heeding(settings.load(), allow_anonymous)
         address = Address.from_environment(os.environ).reserved()
         with _data_home(run, home, ephemeral) as data:
             plan = _Plan(configured, address, data, run, ephemeral, not no_examples)
+            _check_audience(plan)
             _check(_of_children(plan))
             _run(plan, stop)
     say("stopped")
@@ -63,6 +71,17 @@ class _Plan:
     run: RunDirectory
     ephemeral: bool
     examples: bool
+
+
+def _heeding(configured: Settings, allow_anonymous: bool) -> Settings:
+    if not allow_anonymous:
+        return configured
+    return configured.model_copy(update={"web": configured.web.model_copy(update={"allow_anonymous": True})})
+
+
+def _check_audience(plan: _Plan) -> None:
+    if not plan.settings.web.allow_anonymous and not is_loopback(plan.address.host):
+        raise Misconfigured(ANONYMOUS.format(plan.address.host))
 
 
 def _check(configured: Settings) -> None:
@@ -112,7 +131,8 @@ def _start(plan: _Plan, supervisor: Supervisor, stop: Stop) -> dict[str, str]:
         raise _Stopped
     urls["http_url"] = plan.address.url
     variables = stack.variables(plan.home, urls, ephemeral=plan.ephemeral)
-    processes = stack.processes(_of_children(plan), plan.address, variables)
+    web = stack.of_web(plan.settings.web, plan.address)
+    processes = stack.processes(_of_children(plan), plan.address, variables, web)
     supervisor.start(processes)
     _wait(supervisor, processes[:1], stop)
     plan.run.publish(urls)

@@ -4,6 +4,7 @@
     ├── Rejected              what the caller sent; the same request fails again
     │   ├── BadRequest · BadPath · IncompleteBody · StalledBody · TooLarge · UnsupportedType
     │   ├── DigestMismatch · TooManyPixels · TooManyFrames · BadImage · IdempotencyConflict
+    │   ├── Misdirected · OtherSite
     │   └── InvalidRange
     ├── NotFound              the name means nothing here
     ├── AlreadyExists         create-only, and something else is there
@@ -85,6 +86,14 @@ class BadImage(Rejected):
 
 class IdempotencyConflict(Rejected):
     code = "idempotency-conflict"
+
+
+class Misdirected(Rejected):
+    code = "misdirected"
+
+
+class OtherSite(Rejected):
+    code = "other-site"
 
 
 class InvalidRange(Rejected):

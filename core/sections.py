@@ -12,6 +12,11 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 Rate = Annotated[float, Field(ge=0.001, le=1_000_000)]
 """10^6 bytes a second; within what can be waited for and counted in whole numbers."""
+ANONYMOUS = (
+    "web.allow_anonymous is not set, and {} is reached from other machines: there are no keys, so who reaches the "
+    "service may read, write and delete everything. Listen on 127.0.0.1 behind a proxy that knows its users, or set "
+    "web.allow_anonymous (`millrace up --allow-anonymous`)"
+)
 
 
 class Section(BaseModel):
@@ -51,6 +56,11 @@ class Web(Section):
     """How long a request waits for PostgreSQL before it answers 503."""
     store_seconds: float = Field(5, gt=0)
     """How long it waits for the only store that has the bytes to begin to send them."""
+    hosts: tuple[str, ...] = ()
+    """Names that requests may call the service by, beside `localhost` and IP addresses; `*`: any. Pages of a host that
+    is named here may write."""
+    allow_anonymous: bool = False
+    """Listen where other machines reach it, though there are no keys: who does may read, write and delete all."""
 
 
 class Work(Section):

@@ -156,7 +156,7 @@ def read_answer(connection: socket.socket) -> Answer:
 
 
 def head(method: str, target: str, **fields: object) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", "Host: test"]
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 

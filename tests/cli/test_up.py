@@ -18,6 +18,9 @@ import psycopg2
 import pytest
 import redis
 
+from cli import stack
+from cli.address import Address
+from core.sections import Web
 from tests.cli.processes import all_gone, command_of, descendants, identities, running_in
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +106,28 @@ def test_a_busy_port_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}" in complaint
     assert len(complaint.splitlines()) == 1
     assert not (tmp_path / "home" / "postgres").exists()
+
+
+def test_listening_to_strangers_is_an_order(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cli", "up"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(tmp_path, 0, HOST="0.0.0.0"), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert "--allow-anonymous" in done.stderr
+    assert not (tmp_path / "postgres").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("0.0.0.0", {"MILLRACE_WEB__ALLOW_ANONYMOUS": "true"}),
+        ("there", {"MILLRACE_WEB__ALLOW_ANONYMOUS": "true", "MILLRACE_WEB__HOSTS": '["here", "there"]'}),
+    ],
+)
+def test_the_web_server_is_told_what_up_was_told(host: str, told: dict[str, str]) -> None:
+    web = Web(hosts=("here",), allow_anonymous=True)
+    assert stack.of_web(web, Address(host, 80)) == told
 
 
 @pytest.mark.parametrize(
