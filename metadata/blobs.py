@@ -57,6 +57,11 @@ class Blobs:
         so already, this returns what there is now. What was confirmed once is repaired if nobody confirms it again."""
         return self._database.run(_renew, lost)
 
+    def placed(self, replicas: Sequence[Replica]) -> None:
+        """Their bytes were put, but another store refused its own, so nothing refers to them yet. The next reservation
+        says so. One that was missing is healthy again."""
+        self._database.run(_placed, replicas)
+
     def replicas(self, sha256: bytes) -> list[Replica]:
         """The healthy ones."""
         query = rows.replicas().where(replica.c.blob == sha256, replica.c.state == "healthy").order_by(replica.c.store)
@@ -126,6 +131,24 @@ def confirm(connection: Connection, replicas: Sequence[Replica]) -> None:
         raise Superseded(f"{len(wanted) - changed.rowcount} of {len(wanted)} reservations are gone")
 
 
+_PLACED = (
+    update(replica)
+    .where(replica.c.blob == _LOCKED.c.blob, replica.c.store == _LOCKED.c.store)
+    .where(replica.c.state.in_(["pending", "missing"]))
+    .values(
+        state=case((replica.c.state == "missing", "healthy"), else_=replica.c.state),
+        last_verified_at=func.now(),
+        next_check_at=None,
+        failed_checks=0,
+    )
+)
+
+
+def _placed(connection: Connection, replicas: Sequence[Replica]) -> None:
+    wanted = {(one.blob.sha256, one.store, one.generation) for one in replicas}
+    connection.execute(_PLACED, _ASKED.parameters(list(wanted)))
+
+
 def abandon(connection: Connection, replicas: Sequence[Replica]) -> None:
     """After Superseded: the objects may have been put after gc deleted their keys, so delete them once more."""
     for one in replicas:
@@ -147,7 +170,7 @@ _RESERVE_REPLICA = (
     insert(replica)
     .values(generation=generation_seq.next_value())
     .on_conflict_do_update(index_elements=[replica.c.blob, replica.c.store], set_={"reserved_at": func.now()})
-    .returning(replica.c.blob, replica.c.generation, replica.c.state)
+    .returning(replica.c.blob, replica.c.generation, replica.c.state, replica.c.last_verified_at)
 )
 
 
@@ -168,6 +191,7 @@ def _reserve(connection: Connection, blobs: Sequence[BlobFacts], store: str, gra
             Replica(one, store, by_hash[one.sha256].generation),
             healthy=by_hash[one.sha256].state == "healthy",
             corrupt=by_hash[one.sha256].state == "corrupt",
+            placed=by_hash[one.sha256].state == "pending" and by_hash[one.sha256].last_verified_at is not None,
         )
         for one in blobs
     ]

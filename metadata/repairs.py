@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import NotFound, StoreUnavailable, Superseded
@@ -20,6 +20,10 @@ from metadata import blobs, rows, tiers
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
 
 DUE = ("missing", "corrupt")
+
+DOUBLINGS = 8
+DOUBLINGS_WITHOUT_SOURCE = 12
+"""What cannot be repaired before somebody brings its bytes must not be asked for as often as what can."""
 
 Outcome = Literal["marked", "dropped"]
 """dropped: it was a copy for faster reading. It goes, and the next read may bring another one."""
@@ -36,6 +40,11 @@ class Repairs:
     def due(self, limit: int, lease: timedelta) -> list[Replica]:
         """Replicas to repair, the longest waiting first; nobody else is given them before `lease` has passed."""
         return self._database.run(_take, limit, lease)
+
+    def is_any_due(self) -> bool:
+        """Is there a replica to repair that nobody was given?"""
+        due = select(replica.c.blob).where(replica.c.state.in_(DUE), replica.c.next_check_at <= func.now())
+        return self._database.read(lambda connection: connection.execute(due.limit(1)).first() is not None)
 
     def begin(self, broken: Replica) -> Replica:
         """The place for a new copy: the same replica under a generation that nobody used. The old key is garbage.
@@ -72,8 +81,9 @@ class Repairs:
         self._database.run(_verified, replica)
 
     def failed(self, broken: Replica, detail: str, delay: timedelta) -> None:
-        """Not this time: due again after `delay`, twice as long after each further failure, up to 256 times. A copy for
-        faster reading is given up after a few."""
+        """Not this time: due again after `delay`, twice as long after each further failure, up to 256 times, or 4,096
+        where no healthy replica is left. A copy for faster reading is given up after a few. History hears of the first
+        failure only."""
         self._database.run(_failed, broken, detail, delay)
 
 
@@ -182,11 +192,14 @@ def _verified(connection: Connection, found: Replica) -> None:
 
 
 def _failed(connection: Connection, broken: Replica, detail: str, delay: timedelta) -> None:
+    other = replica.alias("other")
+    source = exists().where(other.c.blob == replica.c.blob, other.c.state == "healthy")
+    doublings = case((source, DOUBLINGS), else_=DOUBLINGS_WITHOUT_SOURCE)
     changed = connection.execute(
         update(replica)
         .where(replica.c.blob == broken.blob.sha256, replica.c.store == broken.store, replica.c.state.in_(DUE))
         .values(
-            next_check_at=func.now() + delay * func.power(2, func.least(replica.c.failed_checks, 8)),
+            next_check_at=func.now() + delay * func.power(2, func.least(replica.c.failed_checks, doublings)),
             failed_checks=replica.c.failed_checks + 1,
         )
         .returning(replica.c.promoted_at, replica.c.failed_checks)
@@ -194,7 +207,8 @@ def _failed(connection: Connection, broken: Replica, detail: str, delay: timedel
     if changed is None:
         return
     if changed.promoted_at is None:
-        _note(connection, broken, "unrepaired", detail)
+        if changed.failed_checks == 1:
+            _note(connection, broken, "unrepaired", detail)
     elif changed.failed_checks >= tiers.ATTEMPTS:
         own = and_(replica.c.blob == broken.blob.sha256, replica.c.store == broken.store, replica.c.state.in_(DUE))
         tiers.discard(connection, own)

@@ -27,7 +27,7 @@ from pipeline.backoff import backoff
 from pipeline.jobs import restoration
 from pipeline.renewal import Renewal
 from pipeline.replicas import sources
-from pipeline.replicas.place import place
+from pipeline.replicas.place import place, remember
 from pipeline.replicas.placement import Plan
 from pipeline.scratch import scratch
 from pipeline.services import Services
@@ -175,10 +175,16 @@ def _put(services: Services, reserved: Sequence[Reservation], outputs: Sequence[
         with paths[replica.blob.sha256].open("rb") as file:
             return place(services, services.store(replica.store), reservation, file)
 
-    placed: dict[bytes, list[Replica]] = {}
     with ThreadPoolExecutor(PARALLEL_PUTS) as pool:
-        for replica in pool.map(put, reserved):
-            placed.setdefault(replica.blob.sha256, []).append(replica)
+        puts = [pool.submit(put, reservation) for reservation in reserved]
+    failures = [failure for one in puts if (failure := one.exception()) is not None]
+    replicas = [one.result() for one in puts if one.exception() is None]
+    if failures:
+        remember(services, replicas)
+        raise failures[0]
+    placed: dict[bytes, list[Replica]] = {}
+    for replica in replicas:
+        placed.setdefault(replica.blob.sha256, []).append(replica)
     return placed
 
 

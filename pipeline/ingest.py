@@ -16,12 +16,12 @@ from uuid import UUID
 
 from core.errors import Forbidden, IdempotencyConflict, MillraceError, StoreUnavailable, Superseded, Unavailable
 from core.failpoints import failpoint
-from core.model import BlobFacts, FailureReason, LeasedVariant, Manifest
+from core.model import BlobFacts, FailureReason, LeasedVariant, Manifest, Replica
 from imaging.probe import count
 from pipeline import alone, derive
 from pipeline.backoff import backoff
 from pipeline.replicas.failover import require_answers
-from pipeline.replicas.place import place
+from pipeline.replicas.place import place, remember
 from pipeline.services import Services
 from pipeline.watchdog import time_limit
 from storage.staging.claim import Claim
@@ -145,13 +145,7 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
     for name in plan.now:  # or the first would get the bytes again with every attempt, while the second is silent
         require_answers(services.silence(name))
     for _ in range(RESTARTS):
-        replicas = []
-        for name in plan.now:
-            store = services.store(name)
-            [reservation] = services.metadata.blobs.reserve([facts], name, timedelta(seconds=work.gc_grace_seconds))
-            failpoint("ingest.after-reserve", str(manifest.id))
-            replicas.append(place(services, store, reservation, claim.body()))
-            failpoint("ingest.after-put", str(manifest.id))
+        replicas = _place_all(services, claim, facts, plan.now)
         try:
             recorded = services.metadata.assets.record(
                 manifest, replicas, wants, later=plan.later, attempts=claim.attempts.total, lease=lease
@@ -167,6 +161,26 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
             services.hints.derive(manifest.sha256, interactive=False)
         return recorded.leased
     raise Superseded("the reservation was lost to garbage collection several times in a row")
+
+
+def _place_all(services: Services, claim: Claim, facts: BlobFacts, stores: Sequence[str]) -> list[Replica]:
+    """The bytes into each of the stores.
+
+    Raises:
+        Unavailable: one of them does not take them. Those before it need not take them again.
+    """
+    grace = timedelta(seconds=services.settings.work.gc_grace_seconds)
+    replicas: list[Replica] = []
+    try:
+        for name in stores:
+            [reservation] = services.metadata.blobs.reserve([facts], name, grace)
+            failpoint("ingest.after-reserve", str(claim.manifest.id))
+            replicas.append(place(services, services.store(name), reservation, claim.body()))
+            failpoint("ingest.after-put", str(claim.manifest.id))
+    except Unavailable:
+        remember(services, replicas)
+        raise
+    return replicas
 
 
 def _with_frames(services: Services, claim: Claim) -> Manifest:

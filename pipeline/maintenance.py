@@ -18,8 +18,6 @@ from pipeline.services import Services
 log = logging.getLogger(__name__)
 
 BATCH = 500
-BATCHES = 20
-"""That one turn of gc deletes at most, so that a worker is soon free for others."""
 
 
 def wake_variants(services: Services, limit: int) -> int:
@@ -36,30 +34,32 @@ def give_up_reservations(services: Services) -> int:
 
 
 def collect_garbage(services: Services) -> int:
-    """Turn what nothing refers to into garbage, then delete the objects that garbage names. Nothing can ever name a key
-    in `garbage` again, so a run that wakes up late deletes nothing that lives."""
-    services.metadata.blobs.collect(BATCH, services.placements.needed)
-    failpoint("gc.after-collect")
+    """Turn what nothing refers to into garbage, and delete the objects that garbage names, until there is no more.
+    Nothing can ever name a key in `garbage` again, so a run that wakes up late deletes nothing that lives."""
     deleted = 0
-    for name in services.metadata.blobs.garbage_stores():
-        with services.turns.take(f"gc:{name}") as turn:
-            if turn is None:
-                continue
-            try:
-                deleted += _empty(services, name, turn)
-            except Unavailable as error:
-                log.warning("garbage stays for now", extra={"store": name, "reason": error.code})
-    return deleted
+    while True:
+        collected = services.metadata.blobs.collect(BATCH, services.placements.needed)
+        failpoint("gc.after-collect")
+        for name in services.metadata.blobs.garbage_stores():
+            with services.turns.take(f"gc:{name}") as turn:
+                if turn is None:
+                    continue
+                try:
+                    deleted += _empty(services, name, turn)
+                except Unavailable as error:
+                    log.warning("garbage stays for now", extra={"store": name, "reason": error.code})
+        if collected < BATCH:
+            return deleted
 
 
 def _empty(services: Services, name: str, turn: Lease) -> int:
     """Delete the garbage of one store. What is to be deleted is read within the turn: before it, it would be what the
     last one is deleting."""
     deleted = 0
-    for _ in range(BATCHES):
+    while not turn.lost.is_set():
         removed = delete_garbage(services, name)
         deleted += removed
-        if removed < BATCH or turn.lost.is_set():
+        if removed < BATCH:
             break
     return deleted
 

@@ -51,8 +51,10 @@ def start_policy() -> None:
 
 @app.task(name="maintenance.repair_replicas", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def repair_replicas() -> None:
-    if repair.repair(services()) == repair.BATCH:
-        services().hints.repair()  # there may be more
+    """Again as long as something is due, whatever became of what was: others may wait behind what nobody can repair."""
+    repair.repair(services())
+    if services().metadata.repairs.is_any_due():
+        services().hints.repair()
 
 
 @app.task(name="maintenance.evict_copies", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
@@ -72,7 +74,8 @@ def mark_lost_hosts() -> None:
 
 @app.task(name="maintenance.give_up_reservations", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def give_up_reservations() -> None:
-    maintenance.give_up_reservations(services())
+    while maintenance.give_up_reservations(services()) == maintenance.BATCH:
+        pass
 
 
 @app.task(name="maintenance.forget_old", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types

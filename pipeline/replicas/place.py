@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import BinaryIO
 
-from core.errors import AlreadyExists, NotFound
+from core.errors import AlreadyExists, NotFound, Unavailable
 from core.model import Replica, Reservation
 from pipeline.replicas.failover import writing
 from pipeline.services import Services
@@ -24,17 +26,25 @@ def place(services: Services, store: ObjectStore, reservation: Reservation, body
         return _place(services, store, reservation, body)
 
 
+def remember(services: Services, placed: Sequence[Replica]) -> None:
+    """Another store did not take its own, so all of them are wanted again: these are looked at then, and not sent once
+    more, however often the other one refuses. Where it is not written down the next attempt sends them."""
+    if placed:
+        with suppress(Unavailable):
+            services.metadata.blobs.placed(placed)
+
+
 def _place(services: Services, store: ObjectStore, reservation: Reservation, body: BinaryIO) -> Replica:
     replica = reservation.replica
     blob = replica.blob
-    if reservation.healthy:
+    if reservation.healthy or reservation.placed:
         try:
             found = store.head(replica.key)
         except NotFound:
             found = None
         if found and found.size == blob.size and found.sha256 in (None, blob.sha256):
             return replica
-    if reservation.healthy or reservation.corrupt:
+    if reservation.healthy or reservation.placed or reservation.corrupt:
         replica = services.metadata.blobs.renew(replica).replica
     body.seek(0)
     try:
