@@ -21,7 +21,10 @@ from metadata.paths import AssetPath
 from metadata.recording import Known
 from metadata.schema import asset, blob, path_counter, tombstone, upload
 
-__all__ = ["Assets", "Deleted", "Holder", "Known"]
+__all__ = ["HOLDERS", "Assets", "Deleted", "Holder", "Known"]
+
+HOLDERS = 100
+"""That a purge tells of: a placeholder picture may have a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,10 @@ class Holder:
 @dataclass(frozen=True, slots=True)
 class Deleted:
     asset_id: UUID
-    still_held: Sequence[Holder]
+    still_held: Sequence[Holder] = ()
+    """After a purge: at most `HOLDERS` of them."""
+    more: bool = False
+    """There are further ones."""
 
 
 class Assets:
@@ -139,7 +145,8 @@ def _bury(connection: Connection, gone: Row[Any], grace: timedelta, purge: bool)
     if purge:
         _forget_path(connection, gone.id)
     failpoint("delete.before-commit")
-    return _release(connection, gone.id, gone.blob, grace)
+    _release(connection, gone.blob, grace)
+    return _still_held(connection, gone.id, gone.blob) if purge else Deleted(gone.id)
 
 
 def _purge_tombstone(connection: Connection, path: AssetPath, entry: int) -> Deleted | None:
@@ -157,15 +164,20 @@ def _purge_tombstone(connection: Connection, path: AssetPath, entry: int) -> Del
         .add_cte(outbox.noted(asset_id=found.asset_id, path_hash=path.hash))
     )
     _forget_path(connection, found.asset_id)
-    return _release(connection, found.asset_id, found.blob, timedelta(0))
+    _release(connection, found.blob, timedelta(0))
+    return _still_held(connection, found.asset_id, found.blob)
 
 
 def _forget_path(connection: Connection, asset_id: UUID) -> None:
     connection.execute(update(upload).where(upload.c.asset_id == asset_id).values(path_text=None))
 
 
-def _release(connection: Connection, asset_id: UUID, sha256: bytes | None, grace: timedelta) -> Deleted:
-    """The bytes are due for gc after `grace`, unless somebody else holds them."""
+def _release(connection: Connection, sha256: bytes | None, grace: timedelta) -> None:
+    """The bytes are due for gc after `grace`, unless another asset holds them."""
     connection.execute(update(blob).where(blob.c.sha256 == sha256).values(gc_after=func.now() + grace))
-    held = select(asset.c.id, asset.c.path_text, asset.c.entry).where(asset.c.blob == sha256).order_by(asset.c.id)
-    return Deleted(asset_id, [Holder(*row) for row in connection.execute(held)])
+
+
+def _still_held(connection: Connection, asset_id: UUID, sha256: bytes | None) -> Deleted:
+    held = select(asset.c.id, asset.c.path_text, asset.c.entry).where(asset.c.blob == sha256)
+    found = [Holder(*row) for row in connection.execute(held.order_by(asset.c.id).limit(HOLDERS + 1))]
+    return Deleted(asset_id, found[:HOLDERS], len(found) > HOLDERS)

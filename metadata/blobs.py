@@ -85,7 +85,7 @@ class Blobs:
         return collected
 
     def garbage(self, limit: int, store: str | None = None) -> list[Garbage]:
-        """Objects to delete, of one store or of all, oldest first. Nothing names them and nothing ever will."""
+        """Objects to delete, of one store or of all. Nothing names them and nothing ever will."""
         return self._database.read(collection.garbage_page, limit, store)
 
     def garbage_stores(self) -> list[str]:

@@ -11,15 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Text, and_, cast, delete, exists, func, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    cast,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from core.failpoints import failpoint
 from core.model import BlobFacts
-from metadata import rows
+from metadata import rows, stretches
 from metadata.schema import asset, asset_variant, blob, failure, garbage, replica, variant
 
 
@@ -51,7 +66,7 @@ class Held:
 
 Needed = Callable[[BlobFacts, Sequence[Held], Iterator[Reference]], frozenset[str]]
 """Of the stores that hold a blob, those whose replica one of the references has a reason to keep. Takes no more of the
-references than it needs."""
+references than it needs, and lets `ManyReferences` pass: then all of it stays."""
 
 
 def collect(connection: Connection, limit: int, needed: Needed) -> tuple[int, int]:
@@ -73,8 +88,8 @@ def collect(connection: Connection, limit: int, needed: Needed) -> tuple[int, in
         )
     )
     if referred:
-        connection.execute(update(blob).where(blob.c.sha256.in_(referred)).values(gc_after=None))
-        _drop_surplus(connection, sorted(referred), needed)
+        looked_at = _drop_surplus(connection, sorted(referred), needed)
+        connection.execute(update(blob).where(blob.c.sha256.in_(looked_at)).values(gc_after=None))
     gone = [sha256 for sha256 in due if sha256 not in referred]
     if gone:
         discard_replicas(connection, gone)
@@ -101,13 +116,15 @@ def give_up_pending(connection: Connection, older_than: timedelta, limit: int) -
 
 
 def garbage_page(connection: Connection, limit: int, store: str | None) -> list[Garbage]:
-    chosen = true() if store is None else garbage.c.store == store
-    query = select(garbage.c.id, garbage.c.store, garbage.c.key).where(chosen).order_by(garbage.c.id).limit(limit)
+    query = select(garbage.c.id, garbage.c.store, garbage.c.key).limit(limit)
+    query = (
+        query.order_by(garbage.c.id) if store is None else query.where(garbage.c.store == store).order_by(garbage.c.key)
+    )
     return [Garbage(row.id, row.store, row.key) for row in connection.execute(query)]
 
 
 def garbage_stores(connection: Connection) -> list[str]:
-    return list(connection.scalars(select(garbage.c.store).distinct().order_by(garbage.c.store)))
+    return stretches.distinct(connection, garbage.c.store, select(garbage.c.store))
 
 
 def forget(connection: Connection, ids: Sequence[int]) -> None:
@@ -151,42 +168,99 @@ def _drop_unwanted_variants(connection: Connection, sources: Sequence[bytes]) ->
 
 
 REFERENCES = 500
+"""In one statement."""
+MOST_REFERENCES = 10_000
+"""Of one blob. What has more of them stays where it is."""
 
 
-def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed) -> None:
-    """Replicas that nobody's rule names, as long as one that stays is healthy. What was promoted goes another way."""
+class ManyReferences(Exception):
+    """The blob is held by more assets than one transaction can look at."""
+
+
+def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed) -> set[bytes]:
+    """Replicas that no rule names, as long as one that stays is healthy. What was promoted goes another way. Returns
+    those that were looked at: once they come to `MOST_REFERENCES` assets, the others are left to the next transaction.
+    """
     query = rows.replicas().where(replica.c.blob.in_(blobs), replica.c.promoted_at.is_(None)).order_by(replica.c.blob)
     held: dict[bytes, list[Any]] = {}
     for row in connection.execute(query):
         held.setdefault(row.blob, []).append(row)
+    looked_at, read = set(blobs), 0
     for sha256, replicas in held.items():
         if len(replicas) < 2:
             continue
+        if read >= MOST_REFERENCES:
+            looked_at.remove(sha256)
+            continue
         facts = rows.to_replica(replicas[0]).blob
         rules = [Held(row.store, row.stands_for or row.store, row.state == "healthy") for row in replicas]
-        keep = needed(facts, rules, references(connection, sha256))
+        counted = _Counted(references(connection, sha256))
+        try:
+            keep = needed(facts, rules, counted)
+        except ManyReferences:
+            continue
+        finally:
+            read += counted.count
         if any(row.state == "healthy" and row.store in keep for row in replicas):
             for row in replicas:
                 if row.store not in keep:
                     discard_replicas(connection, [sha256], row.store)
+    return looked_at
+
+
+class _Counted(Iterator[Reference]):
+    def __init__(self, references: Iterator[Reference]) -> None:
+        self.count = 0
+        self._references = references
+
+    def __next__(self) -> Reference:
+        found = next(self._references)
+        self.count += 1
+        return found
 
 
 def references(connection: Connection, sha256: bytes) -> Iterator[Reference]:
-    """The assets that hold a blob, read as far as they are asked for; one may come several times."""
-    facts = asset.c.id, asset.c.path_text, asset.c.accepted_at
-    originals = select(*facts).where(asset.c.blob == sha256)
-    shown = (
-        select(*facts)
-        .join_from(variant, asset_variant, asset_variant.c.variant_id == variant.c.id)
-        .join(asset, asset.c.id == asset_variant.c.asset_id)
-        .where(variant.c.blob == sha256)
-    )
-    for query, is_variant in ((originals, False), (shown, True)):
-        after = UUID(int=0)
-        while page := connection.execute(query.where(asset.c.id > after).order_by(asset.c.id).limit(REFERENCES)).all():
-            for row in page:
-                yield Reference(row.path_text, is_variant, row.accepted_at)
-            after = page[-1].id
+    """The assets that hold a blob, read as far as they are asked for; one may come several times.
+
+    Raises:
+        ManyReferences: when `MOST_REFERENCES` were asked for and there are more.
+    """
+    left = MOST_REFERENCES
+    for reference in chain(_originals(connection, sha256), _shown(connection, sha256)):
+        if not left:
+            raise ManyReferences
+        left -= 1
+        yield reference
+
+
+_FACTS = asset.c.id, asset.c.path_text, asset.c.accepted_at
+
+
+def _originals(connection: Connection, sha256: bytes) -> Iterator[Reference]:
+    query = select(*_FACTS).where(asset.c.blob == sha256).order_by(asset.c.id).limit(REFERENCES)
+    return _pages(connection, query, asset.c.id, is_variant=False)
+
+
+def _shown(connection: Connection, sha256: bytes) -> Iterator[Reference]:
+    """Variant by variant: over all of them at once, the holders of each would be read and sorted for every page."""
+    variants = select(variant.c.id).where(variant.c.blob == sha256).order_by(variant.c.id).limit(MOST_REFERENCES + 1)
+    for variant_id in connection.scalars(variants).all():
+        query = select(*_FACTS).join_from(asset_variant, asset, asset.c.id == asset_variant.c.asset_id)
+        own = query.where(asset_variant.c.variant_id == variant_id)
+        page = own.order_by(asset_variant.c.asset_id).limit(REFERENCES)
+        yield from _pages(connection, page, asset_variant.c.asset_id, is_variant=True)
+
+
+def _pages(
+    connection: Connection, page: Select[Any], place: ColumnElement[UUID], *, is_variant: bool
+) -> Iterator[Reference]:
+    after = UUID(int=0)
+    while found := connection.execute(page.where(place > after)).all():
+        for row in found:
+            yield Reference(row.path_text, is_variant, row.accepted_at)
+        if len(found) < REFERENCES:
+            return
+        after = found[-1].id
 
 
 def discard_replicas(connection: Connection, blobs: Sequence[bytes], store: str | None = None) -> None:

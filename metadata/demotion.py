@@ -24,9 +24,10 @@ from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from database.transactions import Database
-from metadata import collection, rows
+from metadata import collection, rows, stretches
 from metadata.collection import Held, Reference
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
+from metadata.stretches import Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +74,22 @@ class Demotion:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def count(self, store: str, filters: Sequence[Filter]) -> tuple[int, int]:
-        """Homes in the store that fit one of the filters, and their bytes."""
-        return self._database.read(_count, store, filters)
+    def count(self, store: str, after: bytes, filters: Sequence[Filter]) -> Counted:
+        """Homes in the store that fit one of the filters, within one stretch."""
+        home = and_(_IS_HOME, replica.c.state == "healthy")
+        return self._database.read(stretches.count, store, after, and_(home, _fitting(filters)))
 
     def stretch(self, store: str, after: bytes, length: int) -> bytes | None:
-        """The last hash of the next so many replicas of a store, whether they fit or not: what a page ends with, so
-        that finding nothing takes no longer than finding all. None: there is no further one."""
-        here = select(replica.c.blob).where(replica.c.store == store, replica.c.blob > after)
-        page = here.order_by(replica.c.blob).limit(length).subquery()
-        query = select(page.c.blob).order_by(page.c.blob.desc()).limit(1)
-        return self._database.read(lambda connection: connection.scalar(query))
+        """The last hash of the next so many replicas of a store, whether they fit or not. None: there is no further
+        one."""
+        return self._database.read(stretches.end, store, after, length)
 
     def homes(self, store: str, after: bytes, last: bytes, filters: Sequence[Filter]) -> list[Home]:
         """Those that fit one of the filters, of hashes beyond `after` up to `last`, in their order."""
         return self._database.read(_homes, store, after, last, filters)
 
     def choose(self, home: Home, choice: Choice) -> Move | None:
-        references = collection.references
-        return self._database.read(lambda connection: choice(home, references(connection, home.replica.blob.sha256)))
+        return self._database.read(_chosen, home, choice)
 
     def begin(self, home: Home, move: Move, lease: timedelta) -> tuple[Replica, bool]:
         """The replica that is to stand for the home, wanted from now on if there was none, and whether it is healthy.
@@ -144,18 +142,8 @@ def _candidates(store: str) -> Select[Any]:
     return query.where(replica.c.store == store, _IS_HOME, replica.c.state == "healthy")
 
 
-def _count(connection: Connection, store: str, filters: Sequence[Filter]) -> tuple[int, int]:
-    query = _candidates(store).where(_fitting(filters))
-    row = connection.execute(
-        query.with_only_columns(func.count(), func.coalesce(func.sum(blob.c.size), 0), maintain_column_froms=True)
-    ).one()
-    return int(row[0]), int(row[1])
-
-
 def _homes(connection: Connection, store: str, after: bytes, last: bytes, filters: Sequence[Filter]) -> list[Home]:
-    query = _candidates(store).where(replica.c.blob > after, replica.c.blob <= last, _fitting(filters))
-    # The same of the blobs, so that they are read as a stretch, too.
-    query = query.where(blob.c.sha256 > after, blob.c.sha256 <= last)
+    query = _candidates(store).where(*stretches.within(store, after, last), _fitting(filters))
     return _with_others(connection, store, connection.execute(query.order_by(replica.c.blob)).all())
 
 
@@ -228,13 +216,21 @@ def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choi
     )
     if not now or connection.execute(select(replica.c.store).where(heir)).first() is None:
         return False
-    if choice(now[0], collection.references(connection, sha256)) != move:
+    if _chosen(connection, now[0], choice) != move:
         return False
     connection.execute(delete(replica).where(replica.c.blob == sha256, replica.c.store == store))
     connection.execute(insert(garbage).values(store=store, key=home.replica.key))
     connection.execute(update(replica).where(heir).values(stands_for=move.place))
     failpoint("demote.before-commit", home.replica.key)
     return True
+
+
+def _chosen(connection: Connection, home: Home, choice: Choice) -> Move | None:
+    """What more assets hold than can be looked at stays."""
+    try:
+        return choice(home, collection.references(connection, home.replica.blob.sha256))
+    except collection.ManyReferences:
+        return None
 
 
 def _locked(connection: Connection, sha256: bytes) -> bool:

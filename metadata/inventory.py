@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -29,17 +30,19 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from core.model import BlobFacts, Replica
 from database.transactions import Database
-from metadata import rows
+from metadata import rows, stretches
 from metadata.arrays import Rows
 from metadata.lost import SICK
 from metadata.restored import settle_names
-from metadata.schema import asset, asset_variant, blob, garbage, installation, replica, variant
+from metadata.schema import asset, asset_variant, garbage, installation, replica, variant
+from metadata.stretches import Counted
 
 Named = tuple[bytes, int]
 """A hash and a generation: what the key of an object says."""
@@ -75,12 +78,12 @@ class Inventory:
 
     def stores(self) -> Sequence[str]:
         """Those that any replica names."""
-        query = select(replica.c.store).distinct().order_by(replica.c.store)
-        return self._database.read(lambda connection: list(connection.scalars(query)))
+        named = select(replica.c.store).where(replica.c.state != "pending")
+        return self._database.read(stretches.distinct, replica.c.store, named)
 
-    def count(self, stores: Sequence[str]) -> tuple[int, int]:
-        """Replicas that are said to be healthy, and their bytes."""
-        return self._database.read(_count, stores)
+    def count(self, store: str, after: bytes) -> Counted:
+        """Replicas that are said to be healthy, within one stretch."""
+        return self._database.read(stretches.count, store, after, replica.c.state == "healthy")
 
     def healthy(self, store: str, after: bytes, limit: int) -> list[Replica]:
         """In the order of their hashes."""
@@ -89,14 +92,16 @@ class Inventory:
 
     def stale(self, stores: Sequence[str], before: datetime, limit: int, after: Place | None = None) -> list[Replica]:
         """Healthy ones whose bytes were not read since `before`, the oldest first. `after` leads past those that stay
-        so: it costs more where many were read at one time, or never."""
-        read_at = replica.c.last_verified_at
-        query = rows.replicas().where(replica.c.state == "healthy", replica.c.store.in_(stores))
-        query = query.where(or_(read_at.is_(None), read_at < before))
-        query = query.order_by(read_at.nulls_first())
-        if after is not None:
-            query = query.where(_comes_after(*after)).order_by(replica.c.blob, replica.c.store)
-        return self._replicas(query.limit(limit))
+        so."""
+        if not stores:
+            return []
+        found = [one for name in stores for one in _oldest(name, before, limit, after)]
+        place = union_all(*(select(one.subquery()) for one in found)).subquery("place")
+        order = place.c.last_verified_at.nulls_first(), place.c.blob, place.c.store
+        chosen = select(place).order_by(*order).limit(limit).subquery("chosen")
+        same = and_(replica.c.blob == chosen.c.blob, replica.c.store == chosen.c.store)
+        query = rows.replicas().join(chosen, same).where(replica.c.state == "healthy")
+        return self._replicas(query.order_by(chosen.c.last_verified_at.nulls_first(), chosen.c.blob, chosen.c.store))
 
     def sick(self, stores: Sequence[str], after: tuple[bytes, str], limit: int) -> list[Replica]:
         """Missing and corrupt ones, in the order of their hashes and stores. Copies for faster reading are no loss."""
@@ -129,35 +134,48 @@ class Inventory:
         return self._database.run(_discard, store, listed)
 
     def count_garbage(self, stores: Sequence[str]) -> int:
-        query = select(func.count()).select_from(garbage).where(garbage.c.store.in_(stores))
-        return self._database.read(lambda connection: int(connection.scalar(query) or 0))
+        """In several statements."""
+        return sum(self._database.read(_count_garbage, name) for name in stores)
 
     def _replicas(self, query: Select[tuple[object, ...]]) -> list[Replica]:
         return self._database.read(lambda connection: [rows.to_replica(row) for row in connection.execute(query)])
 
 
-def _comes_after(read_at: datetime | None, sha256: bytes, store: str) -> ColumnElement[bool]:
-    later = tuple_(replica.c.blob, replica.c.store) > tuple_(literal(sha256), literal(store))
-    column = replica.c.last_verified_at
-    if read_at is None:
-        return or_(column.is_not(None), later)
-    return and_(column >= read_at, or_(column > read_at, later))
+def _oldest(store: str, before: datetime, limit: int, after: Place | None) -> list[Select[Any]]:
+    """Of one store, in the order of the index: those whose bytes were never read, and those whose were. Each reads no
+    more rows than the limit."""
+    read_at, sha256 = replica.c.last_verified_at, replica.c.blob
+    own = select(sha256, replica.c.store, read_at).where(replica.c.store == store, replica.c.state == "healthy")
+    never = own.where(read_at.is_(None)).order_by(sha256).limit(limit)
+    once = own.where(read_at < before).order_by(read_at, sha256).limit(limit)
+    if after is None:
+        return [never, once]
+    at, last, last_store = after
+    # Of the same blob in several stores the names decide.
+    beyond = sha256 >= last if store > last_store else sha256 > last
+    if at is None:
+        return [never.where(beyond), once]
+    place = tuple_(read_at, sha256)
+    reached = tuple_(literal(at), literal(last))
+    return [once.where(place >= reached if store > last_store else place > reached)]
+
+
+def _count_garbage(connection: Connection, store: str) -> int:
+    counted, after = 0, ""
+    while True:
+        page = select(garbage.c.key).where(garbage.c.store == store, garbage.c.key > after)
+        found = page.order_by(garbage.c.key).limit(stretches.LENGTH).subquery()
+        count, last = connection.execute(select(func.count(), func.max(found.c.key))).one()
+        counted += int(count)
+        if count < stretches.LENGTH:
+            return counted
+        after = last
 
 
 def _make_installation(connection: Connection) -> UUID:
     connection.execute(insert(installation).values(id=uuid7()).on_conflict_do_nothing())
     found: UUID = connection.execute(select(installation.c.id)).scalar_one()
     return found
-
-
-def _count(connection: Connection, stores: Sequence[str]) -> tuple[int, int]:
-    row = connection.execute(
-        select(func.count(), func.coalesce(func.sum(blob.c.size), 0))
-        .select_from(replica)
-        .join(blob, blob.c.sha256 == replica.c.blob)
-        .where(replica.c.store.in_(stores), replica.c.state == "healthy")
-    ).one()
-    return int(row[0]), int(row[1])
 
 
 def _quarantined(connection: Connection, stores: Sequence[str], limit: int) -> list[Quarantined]:
@@ -183,7 +201,11 @@ def _paths(connection: Connection, sha256: bytes) -> list[str]:
         .join(asset, asset.c.id == asset_variant.c.asset_id)
         .where(variant.c.blob == sha256)
     )
-    return list(connection.scalars(originals.union(shown).limit(PATHS)))
+    # Not as a union: that would read all holders to tell which are the same.
+    found = [
+        path for query in (originals, shown) for path in connection.scalars(query.order_by(asset.c.id).limit(PATHS))
+    ]
+    return list(dict.fromkeys(found))[:PATHS]
 
 
 _LISTED = Rows("listed", column("blob", LargeBinary), column("generation", BigInteger))

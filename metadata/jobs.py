@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -114,8 +114,9 @@ def _create(connection: Connection, kind: str, arguments: Mapping[str, Any]) -> 
 
 def _rested(connection: Connection, kind: str, seconds: float) -> bool:
     lately = job.c.finished_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
-    query = select(job.c.id).where(job.c.kind == kind, or_(job.c.state.in_(UNFINISHED), lately)).limit(1)
-    return connection.execute(query).first() is None
+    # Each has its index.
+    busy = [exists().where(job.c.kind == kind, one) for one in (job.c.state.in_(UNFINISHED), lately)]
+    return not connection.scalar(select(or_(*busy)))
 
 
 def _find(connection: Connection, job_id: UUID) -> Job | None:

@@ -11,16 +11,19 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Select,
+    Subquery,
     Text,
     Uuid,
     and_,
+    case,
     exists,
     func,
     literal,
     null,
     select,
-    tuple_,
+    true,
     update,
 )
 from sqlalchemy import cast as as_type
@@ -29,10 +32,11 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from core.model import Failure
 from metadata import rows
 from metadata.repairs import DUE
-from metadata.schema import asset, replica, verify_event
+from metadata.schema import asset, blob, replica, verify_event
 
 SUBJECT = "original"
 KIND = "lost"
+_LAST = UUID(int=2**128 - 1)
 
 SICK = and_(replica.c.state.in_(DUE), replica.c.promoted_at.is_(None))
 """Copies for faster reading are no loss."""
@@ -45,42 +49,56 @@ def blobs() -> Select[tuple[bytes]]:
     return select(replica.c.blob).where(SICK, ~good).distinct()
 
 
-def originals() -> Select[Any]:
+def _since() -> ColumnElement[datetime]:
+    """When the last of a blob's copies was found so; the history of that is kept for a while only."""
+    found = select(func.max(verify_event.c.at)).where(
+        verify_event.c.blob == blob.c.sha256, verify_event.c.result.in_(DUE)
+    )
+    return func.coalesce(found.scalar_subquery(), blob.c.created_at)
+
+
+def _lost() -> Subquery:
+    gone = blobs().subquery()
+    since = _since().label("failed_at")
+    return select(blob.c.sha256, since).join_from(gone, blob, blob.c.sha256 == gone.c.blob).subquery("lost")
+
+
+def _as_failures(found: FromClause) -> Select[Any]:
     """An asset is its own failure, with its own id, in the shape of `rows.failures`."""
     own = replica.alias()
     where_it_was = func.string_agg(own.c.state + " in " + own.c.store, aggregate_order_by(literal(", "), own.c.store))
-    said = select(literal("no good copy of the original is left: ") + where_it_was).where(own.c.blob == asset.c.blob)
+    said = select(literal("no good copy of the original is left: ") + where_it_was).where(own.c.blob == found.c.blob)
     return select(
-        asset.c.id,
+        found.c.id,
         literal(SUBJECT).label("subject"),
         as_type(null(), Uuid).label("host_id"),
-        asset.c.path_text.label("shown_path"),
+        found.c.path_text.label("shown_path"),
         literal(KIND).label("kind"),
         func.coalesce(said.scalar_subquery(), "").label("detail"),
-        _since().label("failed_at"),
+        found.c.failed_at,
         as_type(null(), Text).label("wish"),
-    ).where(asset.c.blob.in_(blobs()))
-
-
-def _since() -> ColumnElement[datetime]:
-    """When the last of its copies was found so; the history of that is kept for a while only."""
-    found = select(func.max(verify_event.c.at)).where(
-        verify_event.c.blob == asset.c.blob, verify_event.c.result.in_(DUE)
     )
-    return func.coalesce(found.scalar_subquery(), asset.c.created_at)
 
 
 def page(connection: Connection, after: tuple[datetime, UUID] | None, limit: int) -> Sequence[Failure]:
-    """Newest first."""
-    lost = originals().subquery()
-    query = select(lost).order_by(lost.c.failed_at.desc(), lost.c.id.desc()).limit(limit)
+    """Newest first. Of each blob no more assets are read than a page has, however many hold it."""
+    lost = _lost()
+    held = select(asset.c.id, asset.c.path_text, asset.c.blob).where(asset.c.blob == lost.c.sha256)
     if after is not None:
-        query = query.where(tuple_(lost.c.failed_at, lost.c.id) < after)
+        at, asset_id = after
+        held = held.where(lost.c.failed_at <= at, asset.c.id < case((lost.c.failed_at == at, asset_id), else_=_LAST))
+    few = held.order_by(asset.c.id.desc()).limit(limit).lateral("held")
+    joined = select(few, lost.c.failed_at).join_from(lost, few, true())
+    found = joined.order_by(lost.c.failed_at.desc(), few.c.id.desc()).limit(limit).subquery("found")
+    query = _as_failures(found).order_by(found.c.failed_at.desc(), found.c.id.desc())
     return [rows.to_failure(row) for row in connection.execute(query)]
 
 
 def find(connection: Connection, asset_id: UUID) -> Failure | None:
-    row = connection.execute(originals().where(asset.c.id == asset_id)).one_or_none()
+    lost = _lost()
+    one = select(asset.c.id, asset.c.path_text, asset.c.blob, lost.c.failed_at)
+    found = one.join_from(asset, lost, lost.c.sha256 == asset.c.blob).where(asset.c.id == asset_id).subquery("found")
+    row = connection.execute(_as_failures(found)).one_or_none()
     return None if row is None else rows.to_failure(row)
 
 

@@ -14,15 +14,19 @@ from core.failpoints import failpoint
 from metadata.collection import discard_replicas
 from metadata.schema import asset, blob, replica, variant
 
+BATCH = 500
+"""Variants that one transaction begins anew: any number of them may have come to the same bytes."""
+
 
 def remake(connection: Connection, sha256: bytes) -> list[bytes]:
     """Returns the sources of the variants that are pending again; none while a copy is good or on its way."""
     if not _is_lost(connection, sha256):
         return []
     good = exists().where(replica.c.blob == variant.c.source, replica.c.state == "healthy")
+    some = select(variant.c.id).where(variant.c.blob == sha256, variant.c.state == "ready", good).limit(BATCH)
     sources = connection.scalars(
         update(variant)
-        .where(variant.c.blob == sha256, variant.c.state == "ready", good)
+        .where(variant.c.id.in_(some.order_by(variant.c.id)), variant.c.state == "ready")
         .values(
             state="pending",
             blob=None,

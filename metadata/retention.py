@@ -48,7 +48,11 @@ class Retention:
             + self._prune(failure.c.id, nobody, failure.c.failed_at < failures)
             + self._prune(verify_event.c.id, verify_event.c.at < history)
             + self._prune(job.c.id, job.c.finished_at < history)
-            + self._prune(host.c.id, host.c.last_seen < ingests, ~exists().where(upload.c.host_id == host.c.id))
+            + self._prune(
+                host.c.id,
+                host.c.last_seen < ingests,
+                ~exists().where(upload.c.host_id == host.c.id, upload.c.state == "announced"),
+            )
         )
 
     def _prune(self, key: Column[object], *conditions: ColumnElement[bool]) -> int:

@@ -114,7 +114,7 @@ def failures() -> Select[Any]:
         select(asset.c.path_text)
         .join_from(asset_variant, asset, asset.c.id == asset_variant.c.asset_id)
         .where(asset_variant.c.variant_id == failure.c.id, failure.c.subject == "variant")
-        .order_by(asset.c.accepted_at.desc())
+        .order_by(asset_variant.c.asset_id)  # any will do, and this one costs the same however many there are
         .limit(1)
         .scalar_subquery()
     )

@@ -94,14 +94,33 @@ replica = Table(
     Column("last_verified_at", TIME),
     Column("next_check_at", TIME),  # when a missing or corrupt one is due for repair
     Column("failed_checks", Integer, nullable=False, server_default=text("0")),
-    Column("promoted_at", TIME),  # set: a copy for faster reading, which no rule asks for and which may go any time
+    # Set: a copy for faster reading, which no rule asks for and which may go any time. When it was read last, coarsely.
+    Column("promoted_at", TIME),
     Column("stands_for", Text),  # the store that a rule names and whose bytes a policy moved here
     CheckConstraint("state IN ('pending', 'healthy', 'missing', 'corrupt')", name="state"),
     CheckConstraint("promoted_at IS NULL OR stands_for IS NULL", name="promoted_stands_for_none"),
     Index("ix_replica_pending", "reserved_at", postgresql_where=text("state = 'pending'")),
     Index("ix_replica_repair", "next_check_at", postgresql_where=text("state IN ('missing', 'corrupt')")),
-    Index("ix_replica_promoted", "store", postgresql_where=text("promoted_at IS NOT NULL")),
-    Index("ix_replica_scrub", text("last_verified_at NULLS FIRST"), postgresql_where=text("state = 'healthy'")),
+    Index("ix_replica_store", "store", "blob", postgresql_where=text("state <> 'pending'")),
+    Index("ix_replica_sick", "blob", "store", postgresql_where=text("state IN ('missing', 'corrupt')")),
+    Index("ix_replica_promoted", "store", "promoted_at", "blob", postgresql_where=text("promoted_at IS NOT NULL")),
+    Index("ix_replica_stands_for", "stands_for", "blob", postgresql_where=text("stands_for IS NOT NULL")),
+    Index(
+        "ix_replica_scrub",
+        "store",
+        text("last_verified_at NULLS FIRST"),
+        "blob",
+        postgresql_where=text("state = 'healthy'"),
+    ),
+)
+
+promoted_bytes = Table(  # how much the copies for faster reading take: the sum over a store
+    "promoted_bytes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("store", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("unfilled", BigInteger, nullable=False),  # of them
 )
 
 installation = Table(
@@ -164,6 +183,7 @@ job = Table(
         postgresql_where=text("state IN ('queued', 'running', 'paused')"),
     ),
     Index("ix_job_due", "lease_until", postgresql_where=text("state IN ('queued', 'running')")),
+    Index("ix_job_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     Index("ix_job_newest", text("created_at DESC"), text("id DESC")),
 )
 
@@ -174,6 +194,7 @@ garbage = Table(
     Column("store", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("created_at", TIME, nullable=False, server_default=NOW),
+    Index("ix_garbage_key", "store", "key"),
 )
 
 asset = Table(
@@ -198,7 +219,7 @@ asset = Table(
     UniqueConstraint("path_hash", "entry"),
     Index("ix_asset_path", "path", postgresql_using="gist"),
     Index("ix_asset_newest", "path_hash", text("accepted_at DESC"), text("id DESC")),
-    Index("ix_asset_blob", "blob"),
+    Index("ix_asset_blob", "blob", "id"),
 )
 
 tombstone = Table(
@@ -268,7 +289,7 @@ variant = Table(
     CheckConstraint("state IN ('pending', 'ready', 'failed')", name="state"),
     CheckConstraint("(state = 'ready') = (blob IS NOT NULL)", name="ready_has_blob"),
     Index("ix_variant_due", "next_attempt_at", postgresql_where=text("state = 'pending'")),
-    Index("ix_variant_blob", "blob", postgresql_where=text("blob IS NOT NULL")),
+    Index("ix_variant_blob", "blob", "id", postgresql_where=text("blob IS NOT NULL")),
 )
 
 asset_variant = Table(
@@ -278,7 +299,7 @@ asset_variant = Table(
     Column("variant_id", ForeignKey("variant.id", ondelete="CASCADE"), primary_key=True),
     Column("profile", Text, primary_key=True),  # '' when asked for by parameters: a key column cannot be null
     Column("eager", Boolean, nullable=False),
-    Index("ix_asset_variant_variant_id", "variant_id"),
+    Index("ix_asset_variant_variant_id", "variant_id", "asset_id"),
 )
 
 failure = Table(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, delete, exists, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica, StoreState
 from database.transactions import Database
-from metadata import rows
+from metadata import rows, stretches
 from metadata.schema import blob, garbage, replica, store
+from metadata.stretches import Counted
 
 
 class Stores:
@@ -26,9 +27,9 @@ class Stores:
         """Returns for how many seconds that has been said already."""
         return self._database.run(_set_state, wanted)
 
-    def count(self, name: str) -> tuple[int, int]:
-        """Replicas that are recorded in a store, reserved ones left out, and their bytes."""
-        return self._database.read(_count, name)
+    def count(self, name: str, after: bytes) -> Counted:
+        """Replicas that are recorded in a store, reserved ones left out, within one stretch."""
+        return self._database.read(stretches.count, name, after, true())
 
     def reserved(self, name: str, seconds: float) -> int:
         """Replicas that somebody began to put there in the last `seconds` and did not confirm."""
@@ -56,16 +57,6 @@ def _set_state(connection: Connection, wanted: StoreState) -> float:
     )
     since = select(func.extract("epoch", func.now() - store.c.changed_at)).where(store.c.name == wanted.name)
     return float(connection.scalar(since) or 0)
-
-
-def _count(connection: Connection, name: str) -> tuple[int, int]:
-    row = connection.execute(
-        select(func.count(), func.coalesce(func.sum(blob.c.size), 0))
-        .select_from(replica)
-        .join(blob, blob.c.sha256 == replica.c.blob)
-        .where(replica.c.store == name, replica.c.state != "pending")
-    ).one()
-    return int(row[0]), int(row[1])
 
 
 def _reserved(connection: Connection, name: str, seconds: float) -> int:

@@ -18,12 +18,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica
 from database.transactions import Database
-from metadata.schema import blob, garbage, generation_seq, replica, store
+from metadata.schema import blob, garbage, generation_seq, promoted_bytes, replica, store
 
 ATTEMPTS = 3
 """A copy that could not be filled so often is given up."""
 EVICTED = 500
 """In one transaction."""
+CHANGES = 1000
+"""Of the sum over a store that are kept apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,14 @@ def _read(connection: Connection, blobs: Sequence[bytes], every: timedelta) -> N
         .cte("due")
     )
     connection.execute(update(blob).where(blob.c.sha256 == due.c.sha256).values(last_read_at=func.now()))
+    copies = (
+        select(replica.c.blob, replica.c.store)
+        .where(replica.c.blob.in_(blobs), replica.c.promoted_at < func.now() - every)
+        .with_for_update(key_share=True, skip_locked=True)
+        .cte("copies")
+    )
+    used = update(replica).where(replica.c.blob == copies.c.blob, replica.c.store == copies.c.store)
+    connection.execute(used.values(promoted_at=func.now()))
 
 
 def _there(connection: Connection, blobs: Sequence[bytes], name: str) -> dict[bytes, str]:
@@ -131,7 +141,7 @@ def _promote(connection: Connection, blobs: Sequence[bytes], name: str, up_to: i
 
 
 def _take_turn(connection: Connection, name: str) -> None:
-    """Until COMMIT nobody else promotes to this store."""
+    """Until COMMIT nobody else promotes to this store, or evicts what is too much."""
     key = int.from_bytes(hashlib.sha256(f"promote:{name}".encode()).digest()[:8], "big", signed=True)
     connection.execute(select(func.pg_advisory_xact_lock(key)))
 
@@ -151,12 +161,18 @@ def _absent(connection: Connection, blobs: Sequence[bytes], name: str, max_bytes
 
 
 def _used(connection: Connection, name: str) -> tuple[int, int]:
-    """The bytes of all copies in a store, and of those that are not filled."""
-    total = func.coalesce(func.sum(blob.c.size), 0)
-    unfilled = func.coalesce(func.sum(blob.c.size).filter(replica.c.state != "healthy"), 0)
-    query = select(total, unfilled).select_from(replica).join(blob, blob.c.sha256 == replica.c.blob)
-    row = connection.execute(query.where(replica.c.store == name, replica.c.promoted_at.is_not(None))).one()
-    return int(row[0]), int(row[1])
+    """The bytes of all copies in a store, and of those that are not filled: what has changed, summed up. Within a turn,
+    many changes become one."""
+    own = promoted_bytes.c.store == name
+    sums = [func.coalesce(func.sum(promoted_bytes.c[column]), 0) for column in ("bytes", "unfilled")]
+    row = connection.execute(select(*sums, func.count()).where(own)).one()
+    if row[2] <= CHANGES:
+        return int(row[0]), int(row[1])
+    gone = delete(promoted_bytes).where(own).returning(promoted_bytes.c.bytes, promoted_bytes.c.unfilled)
+    changes = connection.execute(gone).all()  # maybe more than were summed up
+    used, unfilled = sum(row.bytes for row in changes), sum(row.unfilled for row in changes)
+    connection.execute(insert(promoted_bytes).values(store=name, bytes=used, unfilled=unfilled))
+    return used, unfilled
 
 
 def _fitting(blobs: Sequence[bytes], sizes: Mapping[bytes, int], room: int) -> list[bytes]:
@@ -169,6 +185,7 @@ def _fitting(blobs: Sequence[bytes], sizes: Mapping[bytes, int], room: int) -> l
 
 
 def _evict_surplus(connection: Connection, name: str, up_to: int) -> int:
+    _take_turn(connection, name)
     used, _ = _used(connection, name)
     return len(_make_room(connection, name, used - up_to, true())) if used > up_to else 0
 
@@ -178,9 +195,8 @@ def _make_room(connection: Connection, name: str, surplus: int, which: ColumnEle
     somebody holds stay, and so do the rest where there are too many for one transaction: the next one goes on."""
     own = and_(replica.c.store == name, replica.c.promoted_at.is_not(None), which)
     query = select(replica.c.blob, blob.c.size).join(blob, blob.c.sha256 == replica.c.blob).where(own, _may_go())
-    last_used = func.greatest(blob.c.last_read_at, replica.c.promoted_at)
     sizes: dict[bytes, int] = {}
-    for row in connection.execute(query.order_by(last_used, replica.c.blob).limit(EVICTED)):
+    for row in connection.execute(query.order_by(replica.c.promoted_at, replica.c.blob).limit(EVICTED)):
         if surplus <= 0:
             break
         sizes[row.blob] = row.size

@@ -27,6 +27,7 @@ from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantSt
 from database.transactions import Database
 from metadata import blobs, leases, links, outbox, remaking, repairs, rows
 from metadata.arrays import Rows
+from metadata.assets import HOLDERS
 from metadata.outbox import catalogue_event
 from metadata.schema import asset, asset_variant, blob, failure, variant
 
@@ -64,7 +65,8 @@ class Variants:
         return self._database.read(_find, asset_id, recipe_hash)
 
     def path_of(self, source: bytes) -> str:
-        """Of the asset accepted last that shows a variant of this blob; the root where none does any more."""
+        """Of the asset accepted last that shows a variant of this blob, as far as `HOLDERS` of them tell; the root
+        where none does any more."""
         return self._database.read(_path_of, source)
 
     def states(self, ids: Collection[UUID]) -> Mapping[UUID, VariantState]:
@@ -115,7 +117,10 @@ class Variants:
     def remake(self, sha256: bytes) -> list[bytes]:
         """If no good copy of these bytes is left, the variants that they were are pending again. Returns the sources of
         these; of one whose source is lost, too, nothing can be made."""
-        return self._database.run(remaking.remake, sha256)
+        remade: set[bytes] = set()
+        while batch := self._database.run(remaking.remake, sha256):
+            remade.update(batch)
+        return sorted(remade)
 
     def retry(self, variant_id: UUID) -> bool:
         """A failed variant starts anew. False: it is not failed."""
@@ -139,8 +144,9 @@ def _find(connection: Connection, asset_id: UUID, recipe_hash: bytes) -> Variant
 
 
 def _path_of(connection: Connection, source: bytes) -> str:
-    newest = select(asset.c.path_text).where(asset.c.blob == source).order_by(asset.c.accepted_at.desc()).limit(1)
-    return connection.scalar(newest) or "/"
+    holders = select(asset.c.path_text, asset.c.accepted_at).where(asset.c.blob == source)
+    some = holders.order_by(asset.c.id).limit(HOLDERS).subquery()
+    return connection.scalar(select(some.c.path_text).order_by(some.c.accepted_at.desc()).limit(1)) or "/"
 
 
 def _want(connection: Connection, asset_id: UUID, source: bytes, want: WantedVariant) -> Variant:

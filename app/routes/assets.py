@@ -48,7 +48,7 @@ def delete(_rest: str) -> Response:
     if deleted is None or not purge:
         return Response(status=204)
     held = [{"id": str(other.id), "path": other.path, "entry": other.entry} for other in deleted.still_held]
-    return jsonify({"id": str(deleted.asset_id), "stillHeldBy": held})
+    return jsonify({"id": str(deleted.asset_id), "stillHeldBy": held, "more": deleted.more})
 
 
 def _content(wish: read.Wish, held: ExitStack) -> tuple[BlobFacts, Response]:

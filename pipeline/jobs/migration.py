@@ -19,6 +19,7 @@ from core.model import Job, Replica, StoreState
 from core.sections import Rate
 from pipeline.catalogue.carrying import carry
 from pipeline.jobs.arguments import Arguments, require_stores
+from pipeline.jobs.counting import COUNTING, Tally, count_all, counted
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
@@ -88,8 +89,12 @@ class Progress:
 
 def plan(services: Services, move: Move) -> Progress:
     """What a migration would have to look at. Changes nothing."""
-    total, total_bytes = services.metadata.stores.count(move.source)
-    return Progress(total=total, total_bytes=total_bytes)
+    tally = count_all([move.source], services.metadata.stores.count)
+    return Progress(total=tally.total, total_bytes=tally.total_bytes)
+
+
+def _told(tally: Tally) -> Mapping[str, Any]:
+    return Progress(total=tally.total, total_bytes=tally.total_bytes).to_json()
 
 
 def run(services: Services, job: Job) -> Iterator[Step]:
@@ -98,7 +103,11 @@ def run(services: Services, job: Job) -> Iterator[Step]:
     drained = StoreState(move.source, "draining", move.target)
     drained_at = time.monotonic() - services.metadata.stores.set_state(drained)
     failpoint("migrate.after-drain", str(job.id))
-    progress = Progress(**job.progress) if job.progress else plan(services, move)
+    if job.progress and COUNTING not in job.cursor:
+        progress = Progress(**job.progress)
+    else:
+        tally = yield from counted(job.cursor, [move.source], services.metadata.stores.count, _told)
+        progress = Progress(total=tally.total, total_bytes=tally.total_bytes)
     current = _Round.resumed(_Work(services, job, move), job, progress)
     while True:
         yield from current.run()

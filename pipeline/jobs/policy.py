@@ -8,7 +8,7 @@ more whether it may. What cannot move now stays where it is, and the next run fi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,7 +19,9 @@ from core.model import Job, Replica
 from core.sections import Rate
 from metadata.collection import Reference
 from metadata.demotion import Choice, Filter, Home, Move
+from metadata.stretches import Counted
 from pipeline.jobs.arguments import Arguments
+from pipeline.jobs.counting import COUNTING, Tally, counted
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
@@ -78,10 +80,10 @@ def run(services: Services, job: Job) -> Iterator[Step]:
     policy = Policy.of(services, job.arguments)
     sources = services.demotions.sources()
     work = _Work(services, policy, job.started_at or datetime.now(UTC))
-    if job.progress:
+    if job.progress and COUNTING not in job.cursor:
         work.progress = Progress(**{**job.progress, "done_bytes": job.cursor.get("done_bytes", 0)})
     else:
-        work.progress = work.planned(sources)
+        work.progress = yield from work.planned(job.cursor, sources)
     store, after = job.cursor.get("store"), bytes.fromhex(job.cursor.get("after", ""))
     if store not in sources:  # the beginning, or other settings than before
         store, after = sources[0], b""
@@ -102,6 +104,10 @@ def filters(services: Services, name: str, at: datetime) -> Sequence[Filter]:
     return [rule.filter(at) for rule in services.demotions.of(name)]
 
 
+def _planned(tally: Tally) -> Progress:
+    return Progress(total=tally.total, total_bytes=tally.total_bytes)
+
+
 class _Work:
     def __init__(self, services: Services, policy: Policy, at: datetime) -> None:
         self.progress = Progress()
@@ -111,10 +117,14 @@ class _Work:
         self._choice = choice(services, at)
         self._flow = Flow(policy.max_mb_s)
 
-    def planned(self, sources: Sequence[str]) -> Progress:
+    def planned(self, cursor: Mapping[str, Any], sources: Sequence[str]) -> Generator[Step, None, Progress]:
         wanted = {name: filters(self._services, name, self._at) for name in sources}
-        counts = [self._demotion.count(name, fitting) for name, fitting in wanted.items() if fitting]
-        return Progress(total=sum(count for count, _ in counts), total_bytes=sum(size for _, size in counts))
+
+        def count(name: str, after: bytes) -> Counted:
+            return self._demotion.count(name, after, wanted[name]) if wanted[name] else Counted(0, 0, None)
+
+        tally = yield from counted(cursor, sources, count, lambda tally: _planned(tally).to_json())
+        return _planned(tally)
 
     def through(self, name: str, after: bytes) -> Iterator[Step]:
         """Once through a store."""

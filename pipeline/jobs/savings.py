@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from core.sections import GIB
 from metadata.demotion import Home, Move
+from pipeline.jobs.counting import count_all
 from pipeline.jobs.policy import STRETCH, choice, filters
 from pipeline.services import Services
 
@@ -87,5 +88,5 @@ def _moves(services: Services, name: str, at: datetime) -> Iterator[tuple[Home, 
 
 
 def _filling(services: Services, name: str, grown: int) -> Filling:
-    _, held = services.metadata.stores.count(name)
+    held = count_all([name], services.metadata.stores.count).total_bytes
     return Filling(held, held + grown, services.placements.stores[name].price_per_gib_month)

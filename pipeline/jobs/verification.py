@@ -28,6 +28,7 @@ from core.sections import Rate
 from metadata.inventory import Place
 from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.arguments import Arguments, chosen
+from pipeline.jobs.counting import COUNTING, Tally, counted
 from pipeline.jobs.flow import LARGE_BYTES, RETRY
 from pipeline.jobs.heads import Heads
 from pipeline.jobs.running import Step
@@ -60,6 +61,9 @@ class Verification(Arguments):
 
     def fitted(self, services: Services) -> Verification:
         return self.model_copy(update={"stores": chosen(services, self.stores)})
+
+    def planned(self, tally: Tally) -> Progress:
+        return Progress(total=tally.total, total_bytes=0 if self.structure_only else tally.total_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +100,14 @@ class Progress:
 
 def run(services: Services, job: Job) -> Iterator[Step]:
     wanted = Verification.of(services, job.arguments)
-    if job.progress:
+    if job.progress and COUNTING not in job.cursor:
         progress = Progress(**job.progress)
         progress = replace(progress, done_bytes=job.cursor.get("done_bytes", progress.done_bytes))
     else:
-        total, total_bytes = services.metadata.inventory.count(wanted.stores)
-        progress = Progress(total=total, total_bytes=0 if wanted.structure_only else total_bytes)
+        tally = yield from counted(
+            job.cursor, wanted.stores, services.metadata.inventory.count, lambda tally: wanted.planned(tally).to_json()
+        )
+        progress = wanted.planned(tally)
     began = job.started_at or datetime.now(UTC)
     yield from _Run(services, wanted, began, progress, int(job.cursor.get("tries", 0))).steps(job.cursor)
 

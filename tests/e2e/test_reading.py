@@ -213,6 +213,7 @@ def test_a_purge_says_what_others_still_hold(stack: Stack) -> None:
     assert told == {
         "id": str(first.asset_id),
         "stillHeldBy": [{"id": str(second.asset_id), "path": "/bare/p2.png", "entry": 0}],
+        "more": False,
     }
     first.deleted = True
     httpx.delete(f"{stack.url}/assets/bare/p2.png/-/entry/0?purge=true")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from core.errors import Superseded
 from core.model import BlobFacts, Replica
+from metadata import tiers
+from metadata.blobs import confirm
 from metadata.catalogue import Metadata
 from metadata.collection import Held, Reference
+from metadata.demotion import Home, Move
 from metadata.tiers import ATTEMPTS, Promotion
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, NO_TIME, Ingester, facts, manifest
@@ -80,7 +86,9 @@ def test_what_was_read_longest_ago_makes_room(metadata: Metadata, brought: list[
         promote(metadata, [sha256])
         query("UPDATE replica SET promoted_at = now() - interval '1 day' WHERE blob = %s AND store = 'hot'", sha256)
         minutes = (30, 20, 40)[number]
-        query("UPDATE blob SET last_read_at = now() - %s * interval '1 minute' WHERE sha256 = %s", minutes, sha256)
+        metadata.tiers.read([sha256], HOUR)
+        at = "SET promoted_at = promoted_at - %s * interval '1 minute' WHERE blob = %s AND store = 'hot'"
+        query(f"UPDATE replica {at}", minutes, sha256)
     [kept, also, evicted] = fill(metadata)
     assert promote(metadata, [brought[3]]).wanted == [brought[3]]
     assert set(copies(metadata)) == {brought[0], brought[1], brought[3]}
@@ -94,6 +102,62 @@ def test_a_copy_that_nobody_read_yet_is_as_old_as_itself(metadata: Metadata, bro
         promote(metadata, [sha256])
         fill(metadata)
     assert set(copies(metadata)) == set(brought[1:4])
+
+
+def test_reading_is_written_down_on_the_copy_coarsely(metadata: Metadata, brought: list[bytes], query: Query) -> None:
+    promote(metadata, brought[:1])
+    metadata.tiers.read(brought[:2], HOUR)
+    [(made,)] = query("SELECT promoted_at FROM replica WHERE store = 'hot'")
+    query("UPDATE replica SET promoted_at = promoted_at - interval '2 hours' WHERE store = 'hot'")
+    metadata.tiers.read(brought[:2], HOUR)
+    [(read,)] = query("SELECT promoted_at FROM replica WHERE promoted_at IS NOT NULL")
+    assert made < read
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_running_sum_is_the_sum(
+    metadata: Metadata, brought: list[bytes], query: Query, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    for name in chance.choices(list(STEPS), k=40):
+        if name == "fold":
+            monkeypatch.setattr(tiers, "CHANGES", 1 - min(tiers.CHANGES, 1))
+        with suppress(Superseded):
+            STEPS[name](metadata, chance.sample(brought, 3))
+        kept = "SELECT coalesce(sum(bytes), 0), coalesce(sum(unfilled), 0) FROM promoted_bytes WHERE store = 'hot'"
+        found = "FROM replica JOIN blob ON sha256 = blob WHERE store = 'hot' AND promoted_at IS NOT NULL"
+        unfilled = "coalesce(sum(size) FILTER (WHERE state <> 'healthy'), 0)"
+        assert query(kept) == query(f"SELECT coalesce(sum(size), 0), {unfilled} {found}"), name
+
+
+def _begin(metadata: Metadata, sha256: bytes) -> None:
+    main = next((one for one in metadata.blobs.replicas(sha256) if one.store == "main"), None)
+    if main is not None:
+        home = Home(main, "main", datetime.now(UTC), datetime.now(UTC), [])
+        metadata.demotion.begin(home, Move(1, "hot", "main"), NO_TIME)
+
+
+def _upload(metadata: Metadata, sha256: bytes) -> None:
+    reserved = metadata.blobs.reserve([BlobFacts(sha256, SIZE, "")], "hot", HOUR)
+    metadata.database.run(confirm, [one.replica for one in reserved])
+
+
+def _promoted(metadata: Metadata) -> list[Replica]:
+    return [one for one in metadata.stores.page("hot", b"", 100) if one.promoted][:1]
+
+
+STEPS: dict[str, Callable[[Metadata, list[bytes]], object]] = {
+    "promote": promote,
+    "fill": lambda metadata, _: fill(metadata),
+    "fail": lambda metadata, _: [metadata.repairs.failed(one, "", NO_TIME) for one in metadata.repairs.due(2, NO_TIME)],
+    "evict": lambda metadata, _: metadata.tiers.evict("hot", SIZE),
+    "ask for": lambda metadata, blobs: metadata.repairs.ensure(blobs[0], "hot", NO_TIME),
+    "upload": lambda metadata, blobs: _upload(metadata, blobs[0]),
+    "mark": lambda metadata, _: [metadata.repairs.mark(one, "missing", "") for one in _promoted(metadata)],
+    "drop": lambda metadata, _: [metadata.tiers.drop(one) for one in _promoted(metadata)],
+    "demote": lambda metadata, blobs: _begin(metadata, blobs[0]),
+    "fold": lambda metadata, _: metadata.tiers.evict("hot", ROOM),
+}
 
 
 def test_what_is_not_filled_yet_makes_no_room(metadata: Metadata, brought: list[bytes]) -> None:
