@@ -8,7 +8,8 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists,
 
 from core import sections
 from database.transactions import Database
-from metadata.schema import failure, host, job, tombstone, upload, variant, verify_event
+from metadata.jobs import job
+from metadata.schema import failure, host, tombstone, upload, variant, verify_event
 
 BATCH = 1000
 """Rows in one transaction, so that a first prune of an old table holds no locks for long."""

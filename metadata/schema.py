@@ -114,15 +114,6 @@ replica = Table(
     ),
 )
 
-promoted_bytes = Table(  # how much the copies for faster reading take: the sum over a store
-    "promoted_bytes",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("store", Text, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("unfilled", BigInteger, nullable=False),  # of them
-)
-
 installation = Table(
     "installation",
     metadata,
@@ -154,37 +145,6 @@ store = Table(
     Column("successor", Text),  # takes what a draining store would have taken
     Column("changed_at", TIME, nullable=False, server_default=NOW),
     CheckConstraint("state IN ('active', 'draining', 'read-only')", name="state"),
-)
-
-job = Table(
-    "job",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("arguments", JSONB, nullable=False),
-    Column("subject", Text, nullable=False),  # the arguments as one text: an unfinished job is there once
-    Column("state", Text, nullable=False),
-    Column("wish", Text),
-    Column("cursor", JSONB, nullable=False),
-    Column("progress", JSONB, nullable=False),
-    Column("error", Text),
-    Column("lease_until", TIME),
-    Column("fence", BigInteger, nullable=False),
-    Column("created_at", TIME, nullable=False, server_default=NOW),
-    Column("started_at", TIME),
-    Column("finished_at", TIME),
-    CheckConstraint("state IN ('queued', 'running', 'paused', 'cancelled', 'done', 'failed')", name="state"),
-    CheckConstraint("wish IN ('pause', 'cancel')", name="wish"),
-    Index(
-        "uq_job_unfinished",
-        "kind",
-        "subject",
-        unique=True,
-        postgresql_where=text("state IN ('queued', 'running', 'paused')"),
-    ),
-    Index("ix_job_due", "lease_until", postgresql_where=text("state IN ('queued', 'running')")),
-    Index("ix_job_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
-    Index("ix_job_newest", text("created_at DESC"), text("id DESC")),
 )
 
 garbage = Table(

@@ -13,12 +13,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, true, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Identity,
+    Table,
+    Text,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica
 from database.transactions import Database
-from metadata.schema import blob, garbage, generation_seq, promoted_bytes, replica, store
+from metadata.schema import blob, garbage, generation_seq, metadata, replica, store
+
+promoted_bytes = Table(  # how much the copies for faster reading take: the sum over a store
+    "promoted_bytes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("store", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("unfilled", BigInteger, nullable=False),  # of them
+)
 
 ATTEMPTS = 3
 """A copy that could not be filled so often is given up."""

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -24,14 +24,13 @@ from typing import Any, Final, Literal, TypeVar
 from core.errors import Archived, Forbidden, StoreUnavailable, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
-from core.sections import Rate
 from metadata.inventory import Place
 from pipeline.catalogue.keys import is_segment
-from pipeline.jobs.arguments import Arguments, chosen
-from pipeline.jobs.counting import COUNTING, Tally, counted
+from pipeline.jobs.counting import COUNTING, counted
 from pipeline.jobs.flow import LARGE_BYTES, RETRY
 from pipeline.jobs.heads import Heads
 from pipeline.jobs.running import Step
+from pipeline.jobs.verification_progress import Progress, Verification
 from pipeline.recovery.catching_up import REACH
 from pipeline.remaking import make_again
 from pipeline.replicas.copying import check, try_copy
@@ -51,51 +50,6 @@ STEP_SECONDS = 1.0
 TRIES = 40
 TRY_SECONDS = 3.0
 """A store is asked again so often, so far apart, before it is left out."""
-
-
-class Verification(Arguments):
-    stores: Sequence[str] = ()
-    """None given: all of them."""
-    structure_only: bool = False
-    max_mb_s: Rate | None = None
-
-    def fitted(self, services: Services) -> Verification:
-        return self.model_copy(update={"stores": chosen(services, self.stores)})
-
-    def planned(self, tally: Tally) -> Progress:
-        return Progress(total=tally.total, total_bytes=0 if self.structure_only else tally.total_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    total: int = 0
-    total_bytes: int = 0
-    """0: no bytes are to be read."""
-    done: int = 0
-    """Replicas that were asked for."""
-    done_bytes: int = 0
-    missing: int = 0
-    corrupt: int = 0
-    repaired: int = 0
-    remade: int = 0
-    """Lost bytes of variants, which are rendered again."""
-    failed: int = 0
-    """Missing or corrupt still: nothing good to repair it from, or its store did not take it."""
-    archived: int = 0
-    """There, but nothing is known of their bytes: they would have to be restored to be read."""
-    orphans: int = 0
-    """Objects that no row names: `gc` removes them."""
-    ahead: int = 0
-    """Objects of generations that were not given out yet: the database comes from a backup, and has to catch up."""
-    foreign: int = 0
-    """Objects whose keys are not ours."""
-    catalogue: int = 0
-    """Segments of the catalogue."""
-    unanswered: Sequence[str] = ()
-    """Stores that did not answer for long, and were left out from then on."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def run(services: Services, job: Job) -> Iterator[Step]:
