@@ -70,7 +70,9 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
     except Unavailable as error:
         delay = backoff(services.settings, claim.attempts.total)
         claim.refund(delay=delay, reason=FailureReason(error.code, error.detail))
-        log.warning("ingest waits", extra={"upload_id": str(claim.manifest.id), "reason": error.code})
+        log.warning(
+            "ingest waits", extra={"upload_id": str(claim.manifest.id), "reason": error.code, "detail": error.detail}
+        )
         return Outcome.AGAIN if _is_of_one_store(services, error) else Outcome.WAITING
     except Superseded as error:
         claim.refund(delay=timedelta(seconds=1), reason=FailureReason(error.code, error.detail))
