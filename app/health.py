@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coordination.broker import Broker
+from core import troubles
 from core.breaker import BreakerState
-from core.errors import BrokerUnavailable, MillraceError, NotFound
+from core.errors import BrokerUnavailable, MillraceError, NotFound, Unavailable
 from pipeline.replicas.failover import PROBE_KEY
 from pipeline.services import Services
 from storage.interface import ObjectStore
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 0.5
+SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Health:
             "postgres": Probe(lambda: _postgres(services)),
             "redis": Probe(_redis(services)),
             **{f"store:{name}": _store(store) for name, store in services.stores.items()},
+            "background": Probe(lambda: _background(services)),
         }
 
     def look(self) -> tuple[Mapping[str, Finding], Mapping[str, bool]]:
@@ -91,6 +94,14 @@ class Health:
 def _staging(services: Services) -> str:
     services.staging.check_usable()
     return f"durability: {services.staging.durability.value}"
+
+
+def _background(services: Services) -> str:
+    """Of this host. What was said of it is for its operator: `millrace doctor` and the log have it."""
+    found = troubles.known(services.settings.troubles_path)
+    if found:
+        raise Unavailable("; ".join(one.summary for one in found[:SHOWN]) + ("; …" if found[SHOWN:] else ""))
+    return "all turns"
 
 
 def _postgres(services: Services) -> str:

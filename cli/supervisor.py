@@ -1,28 +1,33 @@
-"""Keeps a stack of children running: what dies is started again, what cannot start ends the stack.
+"""Keeps a stack of children running: what dies is started again, for ever, and never takes another one with it.
 
-A child that ends by itself before it was ever ready ends the stack at once; so do two such starts in a row later, or
-five deaths of one child within a minute. Whatever happens, `stop` leaves no descendant behind.
+A child that dies again soon is started again after a pause that grows with every death, and shows among the host's
+troubles. Only a start that cannot work ends the stack: a child that ends by itself before it was ever ready. Whatever
+happens, `stop` leaves no descendant behind.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cli import orphans, processes
 from cli.processes import Child, Service
 from cli.run_directory import RunDirectory
 from cli.stop import Stop
+from core import troubles
 from core.errors import MillraceError, Misconfigured
+from core.loops import IN_A_ROW, Guard, rest
 from core.parent_death import adopt_orphans
 
 _TICK_SECONDS = 0.2
-_DEATHS, _WINDOW_SECONDS = 5, 60.0
+_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.5, 30.0
+"""Before a start, from the second death in a row on."""
+_CALM_SECONDS = 60.0
+"""A child that was ready for so long has recovered: its next death is the first one again."""
 _LOG_BYTES = 16 << 20
-_LOG_CHECK_SECONDS = 60.0
+LOG_CHECK_SECONDS = 60.0
 
 
 class StackFailed(MillraceError):
@@ -33,13 +38,17 @@ class StackFailed(MillraceError):
 
 @dataclass
 class _Slot:
-    """The place of one service in the stack, whichever process fills it now."""
-
     service: Service
     child: Child
-    ready: bool = False
-    failed_starts: int = 0
-    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=_DEATHS))
+    was_ready: bool = False
+    """Ever: until then its end may mean that it cannot work at all."""
+    ready_at: float | None = None
+    mended: bool = False
+    deaths: int = 0
+    """In a row."""
+    dying_since: float = 0.0
+    start_at: float | None = None
+    """When to start it again; None: it was not seen to have ended."""
 
 
 class Supervisor:
@@ -68,11 +77,11 @@ class Supervisor:
         """Watch all children until these are ready.
 
         Raises:
-            StackFailed: a child cannot be kept running, or one of these stays silent.
+            StackFailed: a child ended by itself before it was ever ready, or one of these stays silent.
         """
         wanted = {service.name for service in services}
         deadline = time.monotonic() + seconds
-        while waiting := [slot for slot in self._slots() if slot.service.name in wanted and not slot.ready]:
+        while waiting := [slot for slot in self._slots() if slot.service.name in wanted and slot.ready_at is None]:
             if stop is not None and stop.is_set():
                 return
             self.look_after()
@@ -87,23 +96,35 @@ class Supervisor:
         """Keep everything running until `stop` is set; `others` is called at every tick.
 
         Raises:
-            StackFailed: a child cannot be kept running.
+            StackFailed: a child ended by itself before it was ever ready.
         """
+        children = Guard("supervisor.children", most_rest_seconds=5, lets_through=(StackFailed,))
+        parent, logs = Guard("supervisor.parent"), Guard("supervisor.logs")
         logs_checked = time.monotonic()
         while not stop.wait(_TICK_SECONDS):
-            self.look_after()
-            others()
-            if time.monotonic() - logs_checked > _LOG_CHECK_SECONDS:
+            children.call(self.look_after)
+            parent.call(others)
+            if time.monotonic() - logs_checked > LOG_CHECK_SECONDS:
                 logs_checked = time.monotonic()
-                for log in self._logs.glob("*.log"):
-                    bound(log)
+                logs.call(self._bound_logs)
 
     def look_after(self) -> None:
+        """
+        Raises:
+            StackFailed: a child ended by itself before it was ever ready.
+        """
         for slot in self._slots():
-            if slot.child.has_ended():
-                self._replace(slot)
-            elif not slot.ready and slot.service.is_ready(slot.child):
-                slot.ready, slot.failed_starts = True, 0
+            if slot.start_at is not None:
+                if time.monotonic() >= slot.start_at:
+                    self._start_again(slot)
+            elif slot.child.has_ended():
+                self._bury(slot)
+            elif slot.ready_at is None:
+                if slot.service.is_ready(slot.child):
+                    slot.was_ready, slot.ready_at = True, time.monotonic()
+            elif slot.deaths and time.monotonic() - slot.ready_at > _CALM_SECONDS:
+                slot.deaths = 0
+                troubles.forget(f"process.{slot.service.name}")
         orphans.end(self._pids())
 
     def stop(self) -> None:
@@ -115,29 +136,44 @@ class Supervisor:
         self._groups.clear()
         orphans.end(())
 
-    def _replace(self, slot: _Slot) -> None:
+    def _bury(self, slot: _Slot) -> None:
+        """It has ended: start it again, at once or later."""
         name, why = slot.service.name, processes.cause(slot.child)
         orphans.end(self._pids())  # it may have left children that hold its port or its files
-        if not slot.ready and slot.child.process.returncode >= 0:
-            slot.failed_starts += 1
-            if not slot.deaths and slot.service.mend():
-                slot.child = self._spawn_again(slot)
-                return
-            if not slot.deaths or slot.failed_starts > 1:
+        if not slot.was_ready and slot.child.process.returncode >= 0:
+            if slot.mended or not slot.service.mend():
                 raise StackFailed(f"{name} ended while starting: {why}")
-        slot.deaths.append(time.monotonic())
-        if len(slot.deaths) == _DEATHS and slot.deaths[-1] - slot.deaths[0] <= _WINDOW_SECONDS:
-            raise StackFailed(f"{name} died {_DEATHS} times within {_WINDOW_SECONDS:.0f} s: {why}")
-        slot.child = self._spawn_again(slot)
-        self._say(f"{name} died ({why}); started again as pid {slot.child.pid}")
+            slot.mended = True
+            self._start_again(slot)
+            return
+        when = self._put_off(slot, why)
+        if slot.deaths == 1:
+            self._start_again(slot)
+        self._say(f"{name} died ({why}); {when}")
 
-    def _spawn_again(self, slot: _Slot) -> Child:
-        slot.ready = False
+    def _put_off(self, slot: _Slot, why: str) -> str:
+        """The start that comes next; returns when that is, for people."""
+        now = time.monotonic()
+        slot.deaths += 1
+        if slot.deaths == 1:
+            slot.dying_since = now
+        pause = rest(slot.deaths - 1, _PAUSE_SECONDS, _MOST_PAUSE_SECONDS)
+        slot.start_at = now + pause
+        if slot.deaths >= IN_A_ROW:
+            troubles.note(f"process.{slot.service.name}", slot.deaths, now - slot.dying_since, "process-died", why)
+        return f"it starts again in {pause:g} s" if pause else "it starts again"
+
+    def _start_again(self, slot: _Slot) -> None:
+        slot.ready_at = slot.start_at = None
         try:
             slot.service.prepare()
+            slot.child = self._spawn(slot.service)
         except (Misconfigured, OSError) as error:
-            raise StackFailed(f"{slot.service.name} cannot start again: {error}") from error
-        return self._spawn(slot.service)
+            self._say(f"{slot.service.name} cannot start ({error}); {self._put_off(slot, str(error))}")
+
+    def _bound_logs(self) -> None:
+        for log in self._logs.glob("*.log"):
+            bound(log)
 
     def _spawn(self, service: Service) -> Child:
         log = self._logs / f"{service.name}.log"

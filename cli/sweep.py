@@ -18,6 +18,8 @@ from tasks.hints import CeleryHints, IngestQueue
 
 log = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 1.0
+
 
 @click.command()
 @click.option("--once", is_flag=True, help="One round, then end.")
@@ -31,11 +33,15 @@ def sweep(once: bool) -> None:
     rounds = Sweep(services, queue)
     log.info("the sweep starts", extra={"host_id": str(services.staging.host_id)})
     try:
+        if once:
+            rounds.announce()
+            rounds.run()
+            return
+        rounds.heartbeat.start()
         while not ended.is_set():
             started = time.monotonic()
             rounds.run()
-            if once:
-                return
             ended.wait(max(0.0, configured.work.sweep_seconds - (time.monotonic() - started)))
     finally:
+        rounds.heartbeat.close(CLOSE_SECONDS)
         services.close()

@@ -26,7 +26,7 @@ from cli.run_directory import RunDirectory, in_memory
 from cli.stop import Stop
 from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
-from core import settings
+from core import settings, troubles
 from core.addresses import is_loopback
 from core.errors import MillraceError, Misconfigured
 from core.sections import ANONYMOUS
@@ -99,6 +99,7 @@ def _check(configured: Settings) -> None:
 def _run(plan: _Plan, stop: Stop) -> None:
     logs = plan.home / "log"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    troubles.keep_in(plan.home / "troubles")
     make = MakeParent()
     supervisor = Supervisor(plan.run, logs, say)
     try:

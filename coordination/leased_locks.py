@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-import threading
 import time
 from typing import Protocol
 
 from coordination.lock_times import LockMeter, LockTimes
 from coordination.locks import Lease, Outcome
 from core.errors import Unavailable
+from core.loops import Background
 
 log = logging.getLogger(__name__)
 
@@ -108,17 +108,19 @@ class _Held(Lease):
         self._renew_seconds = renew_seconds
         self._since = asked
         self._until = asked + ttl  # counted from before the question: never later than the table's own end
-        self._released = threading.Event()
-        self._renewal = threading.Thread(target=self._renew, name=f"lock {name}", daemon=True)
+        self._renewal = Background(
+            "lock-renewal", self._renew, seconds=renew_seconds, first=self._pause(), most_rest_seconds=renew_seconds
+        )
+        self._released = False
 
     def start(self) -> None:
         self._renewal.start()
 
     def release(self) -> None:
-        if self._released.is_set():
+        if self._released:
             return
-        self._released.set()
-        self._renewal.join()
+        self._released = True
+        self._renewal.close()
         held = time.monotonic() - self._since
         try:
             if not self._table.free(self.name, self._token):
@@ -128,11 +130,20 @@ class _Held(Lease):
         self._meter.held(held)
         log.debug("a lock was left", extra={"lock": self.name, "held_seconds": held})
 
-    def _renew(self) -> None:
-        while not self._released.wait(max(0.0, min(self._renew_seconds, self._until - time.monotonic()))):
-            if not self._extended():
+    def _renew(self) -> float:
+        try:
+            ours = self._extended()
+        except Exception:
+            ours = time.monotonic() < self._until
+            raise
+        finally:
+            if not ours:
                 self._lose()
-                return
+                self._renewal.stop()
+        return self._pause()
+
+    def _pause(self) -> float:
+        return max(0.0, min(self._renew_seconds, self._until - time.monotonic()))
 
     def _extended(self) -> bool:
         """While the table does not answer, the lease is ours until its time has passed."""

@@ -6,6 +6,8 @@ To arm the failpoint `ingest.after-put`, a test writes a file of that name into 
     stop                 SIGSTOP this process (the test sends SIGCONT)
     sleep SECONDS        go on after a pause
     errno NAME           raise OSError(NAME), e.g. `errno ENOSPC`
+    raise                raise an error that nobody foresees
+    signal NAME          send this process a signal, e.g. `signal SIGBUS`
     kill-group           SIGKILL this process's group
 
 An armed file fires once: the process that renames it to `<name>.fired` is the one that acts, so of many processes one
@@ -57,5 +59,9 @@ def _act(action: str) -> None:
     elif verb == "errno":
         number = getattr(errno, argument)
         raise OSError(number, os.strerror(number))
+    elif verb == "raise":
+        raise RuntimeError("a failpoint says so")
+    elif verb == "signal":
+        os.kill(os.getpid(), signal.Signals[argument])
     else:
         raise ValueError(f"unknown failpoint action {action!r}")

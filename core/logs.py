@@ -1,7 +1,8 @@
 """Logs as JSON lines on standard error, with the ids of what is being worked on.
 
 One record is one line: control characters are escaped by JSON itself (DEL too), so no input can forge a line. A
-password in a URL never gets out, wherever it was said. Every process calls `configure` once.
+password in a URL never gets out, wherever it was said. Every process calls `configure` once, which also says where it
+shows what keeps failing in it (core/troubles.py).
 
 Web threads log every request, so a line is made with few steps and written in one, without a lock: a thread that held
 one while it writes would hold up all others.
@@ -20,6 +21,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from core import troubles
 from core.settings import Settings
 
 _ids: ContextVar[Mapping[str, Any]] = ContextVar("log_ids", default=MappingProxyType({}))
@@ -131,6 +133,7 @@ _lines: Lines | None = None
 def configure(settings: Settings) -> None:
     global _lines
     _lines = Lines(STANDARD_ERROR)
+    troubles.keep_in(settings.troubles_path)
     # What no line names is not collected: the documented switches ("Optimization" in the logging HOWTO).
     logging._srcfile = None  # noqa: SLF001 - the documented one not to look for the caller
     logging.logThreads = logging.logMultiprocessing = False

@@ -107,6 +107,10 @@ class Settings(BaseSettings):
         return self.variants.cache or self.home / "cache"
 
     @property
+    def troubles_path(self) -> Path:
+        return self.home / "troubles"
+
+    @property
     def store_options(self) -> Mapping[str, Mapping[str, Any]]:
         if self.stores:
             return self.stores

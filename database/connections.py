@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from core.errors import DatabaseUnavailable
+from core.loops import Background
 from database import deadline
 from database.errors import is_crowded
 from database.session import Session, session_of
@@ -56,7 +57,7 @@ class Connections:
         self._places = threading.BoundedSemaphore(size)
         self._changed = threading.Condition()
         self._idle: list[Held] = []  # the one used last is at the end
-        self._keeper: threading.Thread | None = None
+        self._keeper = Background("idle-connections", self._keep, seconds=0)
         self._closed = False
 
     def take(self, seconds: float) -> Held | None:
@@ -83,10 +84,8 @@ class Connections:
             held.idle_since, held.reused = time.monotonic(), True
             with self._changed:
                 self._idle.append(held)
-                self._changed.notify()
-                if self._keeper is None:
-                    self._keeper = threading.Thread(target=self._keep, name="idle-connections", daemon=True)
-                    self._keeper.start()
+                self._changed.notify_all()
+            self._keeper.start()
         finally:
             self._places.release()
 
@@ -99,6 +98,7 @@ class Connections:
     def close(self) -> None:
         """What is in use is closed when it is given back."""
         self._closed = True
+        self._keeper.stop()
         self.close_idle()
         with self._changed:
             self._changed.notify_all()
@@ -130,22 +130,19 @@ class Connections:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _keep(self) -> None:
-        """Close what is idle for long, until nothing is left to look after."""
-        while True:
-            with self._changed:
-                now = time.monotonic()
-                over = [one for one in self._idle if one.idle_since + IDLE_SECONDS <= now]
-                if over and len(over) == len(self._idle) and over[-1].idle_since + LAST_IDLE_SECONDS > now:
-                    over.pop()
-                self._idle = [one for one in self._idle if one not in over]
-                if not over:
-                    if not self._idle:
-                        self._keeper = None
-                        return
-                    patience = LAST_IDLE_SECONDS if len(self._idle) == 1 else IDLE_SECONDS
-                    self._changed.wait(max(self._idle[0].idle_since + patience - now, 0.01))
-            for one in over:
-                close(one)
+        """Close what is idle for long; rest while there is nothing to look after."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle or self._closed)
+            now = time.monotonic()
+            over = [one for one in self._idle if one.idle_since + IDLE_SECONDS <= now]
+            if over and len(over) == len(self._idle) and over[-1].idle_since + LAST_IDLE_SECONDS > now:
+                over.pop()
+            self._idle = [one for one in self._idle if one not in over]
+            if not over and self._idle:
+                patience = LAST_IDLE_SECONDS if len(self._idle) == 1 else IDLE_SECONDS
+                self._changed.wait(max(self._idle[0].idle_since + patience - now, 0.01))
+        for one in over:
+            close(one)
 
 
 def close(held: Held) -> None:

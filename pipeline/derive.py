@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,7 @@ from metadata.variants import Stored
 from pipeline import alone
 from pipeline.backoff import backoff
 from pipeline.jobs import restoration
+from pipeline.leaving import given_back
 from pipeline.renewal import Renewal
 from pipeline.replicas import sources
 from pipeline.replicas.place import place, remember
@@ -87,7 +89,8 @@ def _settle(
     services: Services, leased: Sequence[LeasedVariant], local: BinaryIO | None, renewal: Renewal | None
 ) -> None:
     try:
-        _render_and_finish(services, leased, local)
+        with given_back(partial(_give_back, services, leased, delay=timedelta(0))):
+            _render_and_finish(services, leased, local)
     except Superseded:
         log.warning("a lease was lost while rendering", extra={"source": leased[0].source.hex()})
     except Archived as error:

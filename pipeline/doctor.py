@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from coordination.probes import RedisProbe
+from core import troubles
 from core.errors import Archived, Forbidden, MillraceError, Misconfigured, StoreFull
 from core.findings import Check, Finding, Grade, note, ok, problem
 from core.settings import Settings
@@ -98,10 +99,20 @@ def _patients(settings: Settings) -> list[Patient]:
     return [
         Patient("settings", lambda: [Check("profiles", lambda: _profiles(settings))]),
         Patient("staging", lambda: StagingProbe(settings).checks()),
+        Patient("background", lambda: [Check("loops", lambda: _background(settings))]),
         _postgres(settings),
         _redis(settings),
         *(_store(settings, name) for name in settings.store_options),
     ]
+
+
+def _background(settings: Settings) -> Finding:
+    """What the processes of this host said."""
+    found = troubles.known(settings.troubles_path)
+    if not found:
+        return ok("loops", "nothing fails again and again on this host")
+    said = "; ".join(f"{one.summary}: {one.detail}" for one in found)
+    return problem("loops", said, "the logs say it with its stack; it is tried again all the time")
 
 
 def _profiles(settings: Settings) -> Finding:

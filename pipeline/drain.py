@@ -12,7 +12,9 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
+from core.loops import Guard
 from pipeline.ingest import Outcome, ingest
+from pipeline.leaving import give_everything_back
 from pipeline.services import Services
 
 LANES = 2
@@ -20,11 +22,14 @@ TURN_SECONDS = 5
 """How long one wake-up keeps a process busy: a worker that is told to go ends its turn first. A window of hints from
 the sweep (`window_factor` for each process) lasts longer than its interval, so a backlog never waits for the next."""
 
+FAILURES = 3
+"""In a row that nobody foresaw: the lane ends. The next turn is soon."""
+
 BATCH = 32
 """Listing a backlog of 100,000 costs something, so it is not done for each entry. Who comes second finds it claimed."""
 
 LEAVE_SECONDS = 4
-"""How long a process that is told to go waits for what it has begun."""
+"""How long a process that is told to go waits for what it has begun; what has not ended then is given back."""
 
 
 class _Supply:
@@ -62,14 +67,21 @@ def drain(services: Services, first: UUID) -> None:
     except BaseException:
         supply.closed = True
         _join(lanes, LEAVE_SECONDS)
+        give_everything_back()
         raise
     _join(lanes, None)
 
 
 def _lane(services: Services, supply: _Supply) -> None:
-    while (upload_id := supply.next()) is not None:
-        if ingest(services, upload_id) is Outcome.WAITING:
+    def turn() -> None:
+        upload_id = supply.next()
+        if upload_id is None or ingest(services, upload_id) is Outcome.WAITING:
             supply.closed = True
+
+    guard = Guard("ingest-lane", most_rest_seconds=0)
+    while not supply.closed and guard.failures < FAILURES:
+        guard.call(turn)
+    guard.close()
 
 
 def _join(lanes: list[threading.Thread], seconds: float | None) -> None:

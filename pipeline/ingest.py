@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 from uuid import UUID
 
 from core.errors import Forbidden, IdempotencyConflict, MillraceError, StoreUnavailable, Superseded, Unavailable
@@ -20,6 +21,7 @@ from core.model import BlobFacts, FailureReason, LeasedVariant, Manifest, Replic
 from imaging.probe import count
 from pipeline import alone, derive
 from pipeline.backoff import backoff
+from pipeline.leaving import given_back
 from pipeline.replicas.failover import require_answers
 from pipeline.replicas.place import place, remember
 from pipeline.services import Services
@@ -64,7 +66,8 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
         log.exception("an attempt cannot be counted", extra={"upload_id": str(claim.manifest.id)})
         return Outcome.WAITING
     try:
-        with time_limit(alone.limit(services.settings, claim.manifest.size)):
+        limit = time_limit(alone.limit(services.settings, claim.manifest.size))
+        with limit, given_back(partial(claim.refund, delay=timedelta(0), reason=None)):
             failpoint("ingest.after-start", str(claim.manifest.id))
             leased = _store_and_record(services, claim)
     except Unavailable as error:
@@ -116,6 +119,8 @@ def fail(services: Services, claim: Claim, reason: FailureReason) -> Outcome:
             services.metadata.failures.put(entry)
     except Unavailable:
         log.warning("the failure is not in the database yet", extra={"upload_id": str(claim.manifest.id)})
+    except Exception:  # the entry is settled all the same
+        log.exception("the failure is not in the database yet", extra={"upload_id": str(claim.manifest.id)})
     return Outcome.FAILED
 
 

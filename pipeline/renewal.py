@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from core.errors import Unavailable
+from core.loops import Background
 from pipeline.services import Services
 
 log = logging.getLogger(__name__)
@@ -19,26 +19,23 @@ class Renewal:
 
     def __init__(self, services: Services, renew: Callable[[], bool], what: Mapping[str, str]) -> None:
         """`renew` returns whether the lease is still ours; `what` names the work in the log."""
-        self._seconds = services.settings.work.lease_renewal_seconds
+        seconds = services.settings.work.lease_renewal_seconds
         self._renew = renew
         self._what = what
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
+        self._thread = Background("lease-renewal", self._turn, seconds=seconds, most_rest_seconds=seconds)
 
     def __enter__(self) -> Renewal:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._left.set()
-        self._thread.join()
+        self._thread.close()
 
-    def _run(self) -> None:
-        while not self._left.wait(self._seconds):
-            try:
-                ours = self._renew()
-            except Unavailable:
-                continue
-            if not ours:
-                log.warning("a lease was lost", extra=dict(self._what))
-                return
+    def _turn(self) -> None:
+        try:
+            ours = self._renew()
+        except Unavailable:
+            return
+        if not ours:
+            log.warning("a lease was lost", extra=dict(self._what))
+            self._thread.stop()

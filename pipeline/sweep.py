@@ -1,7 +1,8 @@
 """What one host does for its own staging, again and again, whether or not anybody sent it a message.
 
 Every step stands alone: with PostgreSQL away the hints still go out, with Redis away the entries are ingested right
-here, one at a time.
+here, one at a time. A step that fails in a way that nobody foresaw rests while the others go on. The heartbeat is no
+step: an entry that is ingested here may take half an hour.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
-from core.errors import BrokerUnavailable, MillraceError, Unavailable
+from core.errors import BrokerUnavailable, Unavailable
 from core.failpoints import failpoint
+from core.loops import Background, Guard
 from core.model import StagedEntry
 from pipeline.ingest import Outcome, ingest
 from pipeline.services import Services
@@ -23,6 +26,8 @@ from pipeline.services import Services
 log = logging.getLogger(__name__)
 
 ANNOUNCE_BATCH = 1000
+BATCH = 32
+"""Entries that are listed at a time: a listing of 100,000 costs something."""
 TRASH_AGE = timedelta(minutes=1)
 """Long enough that a host can still say `stored` from the trash when PostgreSQL went away right after."""
 
@@ -41,28 +46,27 @@ class Sweep:
         self._queue = queue
         self._announced: set[UUID] = set()
         self._broker_seen = time.monotonic()
+        staging, work = services.staging, services.settings.work
+        grace = timedelta(seconds=work.incoming_grace_seconds)
+        self._steps: list[tuple[Guard, Callable[[], object]]] = [
+            (Guard("sweep.hint"), self._hint),
+            (Guard("sweep.broken"), staging.set_broken_aside),
+            (Guard("sweep.incoming"), lambda: staging.sweep_incoming(grace)),
+            (Guard("sweep.trash"), lambda: staging.empty_trash(TRASH_AGE)),
+            (Guard("sweep.failures"), self._reconcile_failures),
+            (Guard("sweep.wishes"), self._grant_wishes),
+        ]
+        self.heartbeat = Background("heartbeat", self.announce, seconds=work.sweep_seconds, first=0)
 
     def run(self) -> None:
-        """One round. Never raises for what is wrong outside."""
-        staging = self._services.staging
-        work = self._services.settings.work
-        steps: list[Callable[[], object]] = [
-            self._hint,
-            staging.set_broken_aside,
-            lambda: staging.sweep_incoming(timedelta(seconds=work.incoming_grace_seconds)),
-            lambda: staging.empty_trash(TRASH_AGE),
-            self._announce,
-            self._reconcile_failures,
-            self._grant_wishes,
-        ]
-        for step in steps:
-            try:
-                step()
-            except Unavailable as error:
-                log.warning("a step of the sweep waits", extra={"reason": error.code, "detail": error.detail})
-            except (MillraceError, OSError):
-                log.exception("a step of the sweep failed")
+        """One round. Never raises."""
+        for guard, step in self._steps:
+            guard.call(partial(_unless_away, step))
             failpoint("sweep.after-step")
+
+    def announce(self) -> None:
+        """Tell the fleet that this host lives, and what it holds that nobody recorded yet."""
+        _unless_away(self._announce)
 
     def _hint(self) -> None:
         """Keep the queue filled with the oldest due entries, up to a window: a backlog is fed, never sent whole."""
@@ -80,24 +84,23 @@ class Sweep:
     def _ingest_here(self) -> None:
         """Until the next round is due, or a dependency of the entries themselves is away."""
         ends = time.monotonic() + self._services.settings.work.sweep_seconds
-        while time.monotonic() < ends:
-            due = self._services.staging.due(1, datetime.now(UTC))
-            if not due or ingest(self._services, due[0]) in (Outcome.WAITING, Outcome.GONE):
-                return
+        last: UUID | None = None
+        while due := self._services.staging.due(BATCH, datetime.now(UTC), after=last):
+            for last in due:
+                # One that is gone is at work in another process, perhaps for long: the younger ones do not wait for it.
+                if time.monotonic() >= ends or ingest(self._services, last) is Outcome.WAITING:
+                    return
 
     def _announce(self) -> None:
-        """Tell the fleet that this host lives, and what it holds that nobody recorded yet."""
         staging = self._services.staging
+        self._services.metadata.uploads.announce(staging.host_id, [])  # the host lives, whatever its disk says
         present = set(staging.entries())
         self._announced &= present
         fresh = iter(sorted(present - self._announced))
-        while True:
-            batch = list(islice(fresh, ANNOUNCE_BATCH))
+        while batch := list(islice(fresh, ANNOUNCE_BATCH)):
             looked = [entry for entry in map(staging.look, batch) if entry is not None and not entry.quarantined]
             self._services.metadata.uploads.announce(staging.host_id, looked)
             self._announced.update(batch)
-            if len(batch) < ANNOUNCE_BATCH:
-                return
 
     def _reconcile_failures(self) -> None:
         staging = self._services.staging
@@ -115,3 +118,11 @@ class Sweep:
             failpoint("sweep.after-wish")
             self._services.metadata.failures.remove(failure.id)
             log.info("a failure was settled", extra={"upload_id": str(failure.id), "wish": failure.wish})
+
+
+def _unless_away(step: Callable[[], object]) -> None:
+    """A dependency that is away is waited for: the next round is soon."""
+    try:
+        step()
+    except Unavailable as error:
+        log.warning("a step of the sweep waits", extra={"reason": error.code, "detail": error.detail})

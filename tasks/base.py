@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from threading import Lock
+from threading import Lock, Timer
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -20,12 +20,14 @@ from celery.signals import (
     worker_process_shutdown,
     worker_ready,
     worker_shutdown,
+    worker_shutting_down,
 )
 
 from core import logs, settings
 from core.errors import MillraceError, Misconfigured
 from core.parent_death import die_with_parent
 from pipeline.derive import scratch_root
+from pipeline.leaving import give_everything_back
 from pipeline.scratch import remove_leftovers
 from pipeline.services import Services, build
 from storage.registry import with_one_owner
@@ -36,6 +38,9 @@ from tasks.hints import CeleryHints
 log = logging.getLogger(__name__)
 
 SHA256_BYTES = 32
+
+PATIENCE_SECONDS = 7.0
+"""After a process with work in threads is told to go: a second before `worker_soft_shutdown_timeout` cuts them off."""
 
 _services: Services | None = None
 _building = Lock()
@@ -124,8 +129,17 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
+def _give_back_in_time(**_: object) -> None:
+    """No exception reaches the threads of a pool. A worker with processes has begun nothing itself."""
+    giving_back = Timer(PATIENCE_SECONDS, give_everything_back)
+    giving_back.daemon = True
+    giving_back.start()
+
+
 @worker_shutdown.connect  # type: ignore[untyped-decorator]  # celery has no types
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _close(**_: object) -> None:
+    give_everything_back()
     if _services is not None:
         _services.close()

@@ -1,4 +1,4 @@
-"""Beat's scheduler, which ends when it is told to.
+"""Beat's scheduler, which ends when it is told to, and only then.
 
 Celery's handler of SIGTERM raises SystemExit wherever the process is. In the middle of a send the cleaning up of a
 connection may fail in turn, which takes the place of SystemExit, and beat goes on as after any message that could not
@@ -13,11 +13,17 @@ from typing import Any
 
 from celery.beat import Scheduler
 
+from core.loops import Guard
+
+FAILED_SECONDS = 1.0
+"""Between a tick that failed and the next."""
+
 
 class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._told = self._listens = False
+        self._guard = Guard("beat")
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """
@@ -28,10 +34,15 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
             self._listens = True
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._listen(number)
-        seconds: float = super().tick(*args, **kwargs)
+        pause = [FAILED_SECONDS]
+
+        def turn() -> None:
+            pause[0] = super(Clock, self).tick(*args, **kwargs)
+
+        self._guard.call(turn)
         if self._told:
             raise SystemExit
-        return seconds
+        return pause[0]
 
     def _listen(self, number: signal.Signals) -> None:
         handler = signal.getsignal(number)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
-import threading
 from contextlib import suppress
 from uuid import UUID
 
@@ -14,6 +12,7 @@ from kombu.exceptions import KombuError
 
 from coordination.broker import Broker
 from core.errors import BrokerUnavailable
+from core.loops import Background
 from core.settings import Settings
 from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 
@@ -41,9 +40,7 @@ class CeleryHints:
         self._host_id = host_id
         self._processes = processes
         self._waiting: queue.Queue[Hint] = queue.Queue(CAPACITY)
-        self._start = threading.Lock()
-        self._pid = 0
-        self._closed = threading.Event()
+        self._publisher = Background("hints", self._publish, seconds=PAUSE_SECONDS, first=0, fresh=self._forget)
 
     def ingest(self, upload_id: UUID) -> None:
         if self._host_id is not None:
@@ -56,35 +53,27 @@ class CeleryHints:
         self._offer("maintenance.repair_replicas", "", MAINTENANCE)
 
     def close(self) -> None:
-        self._closed.set()
+        self._publisher.stop()
 
     def _offer(self, task: str, argument: str, queue_name: str) -> None:
-        self._ensure_publisher()
+        self._publisher.start()
         try:
             self._waiting.put_nowait((task, argument, queue_name))
         except queue.Full:
             log.debug("a hint was dropped", extra={"task": task, "id": argument})
 
-    def _ensure_publisher(self) -> None:
-        """The thread belongs to the process that uses it: a fork leaves it behind."""
-        if self._pid == os.getpid():
-            return
-        with self._start:
-            if self._pid != os.getpid():
-                self._waiting = queue.Queue(CAPACITY)
-                threading.Thread(target=self._publish_all, name="hints", daemon=True).start()
-                self._pid = os.getpid()
+    def _forget(self) -> None:
+        self._waiting = queue.Queue(CAPACITY)
 
-    def _publish_all(self) -> None:
-        while not self._closed.is_set():
-            pause = PAUSE_SECONDS
-            for task, argument, queue_name in self._collect():
-                try:
-                    publish(self._app, task, argument, queue_name)
-                except BrokerUnavailable as error:
-                    log.warning("a hint was not sent", extra={"task": task, "id": argument, "detail": error.detail})
-                    pause = AWAY_SECONDS
-            self._closed.wait(pause)
+    def _publish(self) -> float:
+        pause = PAUSE_SECONDS
+        for task, argument, queue_name in self._collect():
+            try:
+                publish(self._app, task, argument, queue_name)
+            except BrokerUnavailable as error:
+                log.warning("a hint was not sent", extra={"task": task, "id": argument, "detail": error.detail})
+                pause = AWAY_SECONDS
+        return pause
 
     def _collect(self) -> list[Hint]:
         """What has come since the last time, without what another hint says too: an ingest process goes on from the

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from core.errors import MillraceError
+from core.loops import Background
 from core.model import Job
 from pipeline.services import Services
 
@@ -35,16 +36,14 @@ class LiveProgress:
         self._cursor: Mapping[str, Any] = job.cursor
         self._told: Mapping[str, Any] = {}
         self._turn = threading.Lock()
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="live-progress", daemon=True)
+        self._thread = Background("live-progress", self._run, seconds=LIVE_SECONDS)
 
     def __enter__(self) -> LiveProgress:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._left.set()
-        self._thread.join()
+        self._thread.close()
 
     def advance(self, cursor: Mapping[str, Any], progress: Mapping[str, Any], live: Live | None) -> Job:
         """A step is done, and the next begins.
@@ -58,13 +57,12 @@ class LiveProgress:
             return self._job
 
     def _run(self) -> None:
-        while not self._left.wait(LIVE_SECONDS):
-            with suppress(MillraceError):  # the next step says it
-                self._tell()
+        with suppress(MillraceError):  # the next step says it
+            self._tell()
 
     def _tell(self) -> None:
         with self._turn:
-            progress = self._told if self._live is None or self._left.is_set() else self._live()
+            progress = self._told if self._live is None or self._thread.is_stopped else self._live()
             if progress == self._told:
                 return
             told = self._jobs.advance(self._job, self._cursor, progress, self._lease)

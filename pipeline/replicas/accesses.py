@@ -9,14 +9,13 @@ for longer than it is, by minutes where it is read often.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
 from core.errors import MillraceError
+from core.loops import Background
 from core.model import BlobFacts, Replica
 from core.settings import Settings
 from metadata.catalogue import Metadata
@@ -82,13 +81,10 @@ class WrittenAccesses:
         self._hasten = hasten
         self._read: dict[bytes, BlobFacts | None] = {}
         self._lock = threading.Lock()
-        self._start = threading.Lock()
-        self._pid = 0
-        self._closed = threading.Event()
-        self._writer: threading.Thread | None = None
+        self._writer = Background("accesses", self._write, seconds=WRITE_SECONDS, fresh=self._forget)
 
     def note(self, served: Replica) -> None:
-        self._ensure_writer()
+        self._writer.start()
         sha256 = served.blob.sha256
         wished = served.blob if self._promotes and is_colder(self._placements.stores, served.store) else None
         with self._lock:
@@ -124,29 +120,14 @@ class WrittenAccesses:
             self._hasten()
 
     def close(self) -> None:
-        self._closed.set()
-        if self._writer and self._pid == os.getpid():
-            self._writer.join(CLOSE_SECONDS)
+        self._writer.close(CLOSE_SECONDS)
         self._metadata.close()
 
-    def _ensure_writer(self) -> None:
-        """The thread belongs to the process that uses it: a fork leaves it behind."""
-        if self._pid == os.getpid():
-            return
-        with self._start:
-            if self._pid != os.getpid():
-                self._read, self._lock = {}, threading.Lock()
-                self._pid, self._writer = os.getpid(), None
-                writer = threading.Thread(target=self._write_all, name="accesses", daemon=True)
-                with suppress(RuntimeError):  # no more threads for this process: its notes are lost
-                    writer.start()
-                    self._writer = writer
+    def _forget(self) -> None:
+        self._read, self._lock = {}, threading.Lock()
 
-    def _write_all(self) -> None:
-        while not self._closed.wait(WRITE_SECONDS):
-            try:
-                self.write()
-            except MillraceError as error:
-                log.warning("what was read lately is not written down", extra={"reason": error.code})
-            except Exception:
-                log.exception("what was read lately is not written down")
+    def _write(self) -> None:
+        try:
+            self.write()
+        except MillraceError as error:
+            log.warning("what was read lately is not written down", extra={"reason": error.code})

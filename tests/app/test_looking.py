@@ -6,7 +6,9 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
+from core import troubles
 from core.model import FailureReason
 from tests.app.server import Web
 from tests.pictures import encoded, photo
@@ -62,11 +64,26 @@ def test_readiness_lists_everything_and_accepts_on_disk_alone(shared_web: Web) -
         "postgres": False,
         "redis": False,
         "store:main": True,
+        "background": True,
     }
     assert all(one["detail"] for one in told["dependencies"].values())
     assert "nothing" not in answer.text  # the password in the URL
     assert httpx.get(f"{shared_web.url}/readyz?for=accept").status_code == 200
     assert httpx.get(f"{shared_web.url}/readyz?for=read").status_code == 503
+
+
+def test_what_fails_again_and_again_on_this_host_shows_and_refuses_nothing(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(troubles, "_directory", web.home / "troubles")
+    troubles.note("sweep.failures", 7, 60, "RuntimeError", "what PostgreSQL said")
+    answer = httpx.get(f"{web.url}/readyz")
+    background = answer.json()["dependencies"]["background"]
+    assert not background["ok"]
+    assert "sweep.failures fails since" in background["detail"]
+    assert "7 times" in background["detail"]
+    assert "what PostgreSQL said" not in answer.text
+    assert httpx.get(f"{web.url}/readyz?for=accept").status_code == 200
 
 
 def test_a_staging_that_cannot_be_written_to_accepts_nothing_and_says_so(web: Web) -> None:

@@ -10,12 +10,14 @@ import signal
 import sys
 from pathlib import Path
 
+from cli import supervisor
 from cli.make_parent import MakeParent
 from cli.own_process import Process
 from cli.run_directory import RunDirectory
 from cli.stop import Stop
 from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
+from core import troubles
 from core.errors import MillraceError
 
 
@@ -29,6 +31,8 @@ def child(home: Path, name: str, script: str) -> Process:
 
 def main() -> None:
     home = Path(sys.argv[1])
+    troubles.keep_in(home / "troubles")
+    supervisor.LOG_CHECK_SECONDS = float(os.environ.get("LOG_CHECK_SECONDS", "60"))
     stop = Stop.on((signal.SIGTERM, signal.SIGINT))
     run = RunDirectory(home)
     make = MakeParent()
@@ -36,15 +40,15 @@ def main() -> None:
         for name in run.clear():
             say(f"stopped {name}")
         (home / "log").mkdir(exist_ok=True)
-        supervisor = Supervisor(run, home / "log", say)
+        stack = Supervisor(run, home / "log", say)
         try:
             children = [child(home, *word.split("=", 1)) for word in sys.argv[2:]]
-            supervisor.start(children)
-            supervisor.wait_until_ready(children, stop=stop)
+            stack.start(children)
+            stack.wait_until_ready(children, stop=stop)
             say("ready")
-            supervisor.watch(stop, lambda: stop.set() if make.wants_us_to_end() else None)
+            stack.watch(stop, lambda: stop.set() if make.wants_us_to_end() else None)
         finally:
-            supervisor.stop()
+            stack.stop()
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
+import pytest
 import redis
 
 from cli.embedded_valkey import Valkey
 from cli.processes import start, stop
-from core import settings
+from core import settings, troubles
 from storage.staging.staging import Staging
 from tests.cli.examination import Settings, doctor, own_process, s3_options, services
 
@@ -29,7 +30,7 @@ def test_all_is_well(tmp_path: Path, services: Settings) -> None:
     assert said.problems() == []
     assert said.code == 0
     assert said.json["healthy"] is True
-    assert set(said.json["findings"]) == {"settings", "staging", "postgres", "redis", "store:main"}
+    assert set(said.json["findings"]) == {"settings", "staging", "background", "postgres", "redis", "store:main"}
     assert said.finding("redis", "eviction")["grade"] == "ok"
     assert said.finding("postgres", "latency")["figures"]["p50_ms"] > 0
     assert said.finding("store:main", "latency")["figures"]["put_p99_ms"] > 0
@@ -50,6 +51,17 @@ def test_it_works_beside_a_running_stack_and_prints_a_table(tmp_path: Path, serv
     assert said.code == 0, said.text
     assert "Nothing is wrong." in said.text
     assert "one winner" in said.text
+
+
+def test_what_fails_again_and_again_is_said_with_its_error(
+    tmp_path: Path, services: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(troubles, "_directory", tmp_path / "troubles")
+    troubles.note("hints", 3, 10, "ValueError", "ValueError: I/O operation on closed file")
+    said = doctor(tmp_path, "--json", MILLRACE_STAGING__EPHEMERAL="true", **services)
+    assert said.problems() == ["background: loops"]
+    assert "hints fails since" in said.finding("background", "loops")["detail"]
+    assert "closed file" in said.finding("background", "loops")["detail"]
 
 
 def test_everything_away_is_said_of_each_and_keeps_nobody_waiting(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cli.processes import Identity
+from core import troubles
 from tests.cli.processes import all_gone, command_of, descendants, identities, running_in
 
 ROOT = Path(__file__).parent.parent.parent
@@ -28,10 +29,16 @@ Start = Callable[..., "subprocess.Popen[str]"]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
-    def run(*children: str, command: list[str] | None = None) -> subprocess.Popen[str]:
+    def run(*children: str, command: list[str] | None = None, **variables: str) -> subprocess.Popen[str]:
         line = command or [sys.executable, "-m", "tests.cli.stand_in", str(tmp_path), *children]
         process = subprocess.Popen(
-            line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            line,
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         started.append(process)
         return process
@@ -80,15 +87,65 @@ def test_what_a_dead_child_leaves_is_killed(start: Start, tmp_path: Path) -> Non
     assert not grandchild.is_alive()
 
 
-@pytest.mark.parametrize("script", ["echo no disk at all; exit 3", "touch $READY; sleep 0.5; echo no disk at all"])
-def test_a_child_that_cannot_run_ends_the_stack_with_its_cause(start: Start, tmp_path: Path, script: str) -> None:
-    stack = start(f"worker={WITH_GRANDCHILD}", f"web={script}")
+def test_a_child_that_cannot_start_ends_the_stack_with_its_cause(start: Start, tmp_path: Path) -> None:
+    stack = start(f"worker={WITH_GRANDCHILD}", "web=echo no disk at all; exit 3")
     output, _ = stack.communicate(timeout=60)
     last = output.strip().splitlines()[-1]
     assert stack.returncode != 0
     assert "failed: web " in last
     assert "no disk at all" in last
     assert list(running_in(tmp_path)) == []
+
+
+ENDS = ["kill -KILL $$", "echo no disk at all; exit 3"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_child_that_dies_again_and_again_is_started_for_ever_and_stops_no_other(
+    start: Start, tmp_path: Path, end: str
+) -> None:
+    """Also where it is the web server, and where it is not even ready any more before it dies."""
+    once = f"if [ -e {tmp_path}/was ]; then {end}; fi; touch {tmp_path}/was $READY; sleep 0.3; {end}"
+    stack = start(f"worker={SLEEP}", f"web={once}")
+    heard(stack, "ready")
+    worker = pid_of(tmp_path, "worker")
+    lines = [heard(stack, "web died") for _ in range(5)]
+    pauses = [float(line.split(" in ")[1].split()[0]) if " in " in line else 0.0 for line in lines]
+    assert pauses == [0, 0.5, 1, 2, 4]
+    assert pid_of(tmp_path, "worker") == worker
+    [trouble] = troubles.known(tmp_path / "troubles")
+    assert (trouble.what, trouble.times, trouble.kind) == ("process.web", 5, "process-died")
+
+
+def test_a_child_that_cannot_even_be_prepared_is_tried_again(start: Start, tmp_path: Path) -> None:
+    stack = start(f"web={SLEEP}", f"worker={SLEEP}")
+    heard(stack, "ready")
+    worker = pid_of(tmp_path, "worker")
+    log, elsewhere = tmp_path / "log", tmp_path / "elsewhere"
+    log.rename(elsewhere)  # no log can be opened
+    os.kill(pid_of(tmp_path, "web"), signal.SIGKILL)
+    assert "No such file" in heard(stack, "web cannot start")
+    elsewhere.rename(log)
+    deadline = time.monotonic() + 60
+    while not (Identity.of(pid_of(tmp_path, "web")) or time.monotonic() > deadline):
+        time.sleep(0.05)
+    assert Identity.of(pid_of(tmp_path, "web")) is not None
+    assert pid_of(tmp_path, "worker") == worker
+
+
+@pytest.mark.parametrize("loop", ["supervisor.children", "supervisor.parent", "supervisor.logs"])
+def test_a_loop_of_the_supervisor_outlives_an_error(start: Start, tmp_path: Path, loop: str) -> None:
+    points = tmp_path / "failpoints"
+    points.mkdir()
+    (points / f"loop.turn@{loop}").write_text("raise")
+    stack = start(f"web={SLEEP}", MILLRACE_FAILPOINTS=str(points), LOG_CHECK_SECONDS="0.1")
+    heard(stack, f"{loop} failed and goes on")
+    (points / f"loop.turn@{loop}").write_text("sleep 0")
+    deadline = time.monotonic() + 60
+    while (points / f"loop.turn@{loop}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert stack.poll() is None
 
 
 def make_up(start: Start, tmp_path: Path) -> subprocess.Popen[str]:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
-from pipeline import drain
+from pipeline import derive, drain, ingest
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 
@@ -61,3 +64,56 @@ def test_who_is_told_to_go_finishes_what_it_began(
     for manifest in manifests:
         entry = line.services.staging.look(manifest.id)
         assert entry is None or not entry.attempts.running
+
+
+@pytest.mark.parametrize("step", ["ingest.after-start", "ingest.after-put", "derive.after-render"])
+def test_an_orderly_end_gives_back_what_every_lane_has_begun(
+    line: Line, arm: Callable[..., None], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The other lane's work takes longer than anybody waits for it."""
+    manifests = [line.accept(f"/{number}.jpg", PICTURE + bytes([number])) for number in range(2)]
+    monkeypatch.setattr(drain, "LEAVE_SECONDS", 0.1)
+    monkeypatch.setattr(derive, "_one_at_a_time", nullcontext())
+    go_on, stuck = threading.Event(), threading.Event()
+    module = derive if step.startswith("derive") else ingest
+
+    def meet(name: str, subject: object = "") -> None:
+        if name != step:
+            return
+        if threading.current_thread() is threading.main_thread():
+            assert stuck.wait(20)
+            raise SystemExit
+        stuck.set()
+        go_on.wait(20)
+
+    monkeypatch.setattr(module, "failpoint", meet)
+    with pytest.raises(SystemExit):
+        drain.drain(line.services, manifests[0].id)
+    for manifest in manifests:
+        entry = line.services.staging.look(manifest.id)
+        assert entry is None or (entry.attempts.unfinished, entry.attempts.running) == (0, False)
+        for variant in line.services.metadata.variants.of_asset(manifest.asset_id):
+            assert variant.attempts == 0
+    before = threading.active_count()
+    go_on.set()
+    while threading.active_count() >= before:  # the lane's process would have ended
+        time.sleep(0.01)
+
+
+def test_a_lane_goes_on_after_an_error_that_nobody_foresaw_and_ends_after_three(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = [line.accept(f"/{number}.jpg", PICTURE) for number in range(12)]
+    tried: list[object] = []
+    failing = {manifests[1].id, manifests[3].id, *(one.id for one in manifests[5:])}
+
+    def stumble(services: object, upload_id: object) -> object:
+        tried.append(upload_id)
+        if upload_id in failing:
+            raise RuntimeError("nobody foresaw this")
+        return ingest.Outcome.STORED
+
+    monkeypatch.setattr(drain, "ingest", stumble)
+    monkeypatch.setattr(drain, "LANES", 1)
+    drain.drain(line.services, manifests[0].id)
+    assert tried == [one.id for one in manifests[: 5 + drain.FAILURES]]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+import psycopg2
 import pytest
 
 from core.errors import BrokerUnavailable
+from core.loops import Background
 from core.model import IngestState
-from pipeline.sweep import Sweep
+from pipeline.sweep import BATCH, Sweep
 from tests.pictures import encoded, photo
 from tests.pipeline.line import WORK, Line, under_every_lock
 
@@ -71,9 +75,82 @@ def test_with_the_broker_away_the_sweep_ingests_by_itself(impatient: Line) -> No
         assert impatient.services.metadata.assets.by_id(manifest.asset_id) is not None
 
 
+def test_the_sweep_goes_round_what_is_at_work_elsewhere(impatient: Line) -> None:
+    manifests = [impatient.accept(f"/bare/{number}.jpg", PICTURE) for number in range(2 * BATCH)]
+    held = [impatient.services.staging.claim(one.id) for one in (*manifests[: BATCH + 2], manifests[-1])]
+    sweep = Sweep(impatient.services, _away())
+    time.sleep(0.01)
+    sweep.run()
+    assert len(impatient.due()) == len(held)
+    for claim in held:
+        assert claim is not None
+        claim.__exit__(None, None, None)
+    sweep.run()
+    assert impatient.due() == []
+
+
+def test_the_heart_beats_while_the_sweep_ingests(impatient: Line, arm: Callable[..., None]) -> None:
+    manifests = [impatient.accept(f"/{number}.jpg", PICTURE) for number in range(2)]
+    arm(f"ingest.after-start@{manifests[0].id}", "sleep 3")
+    sweep = Sweep(impatient.services, _away())
+    sweep.heartbeat = Background("heartbeat", sweep.announce, seconds=0.1, first=0)
+    sweep.heartbeat.start()
+    time.sleep(0.01)
+    at_work = threading.Thread(target=sweep.run)
+    at_work.start()
+    try:
+        uploads = impatient.services.metadata.uploads
+        while at_work.is_alive():
+            time.sleep(0.2)
+            found = uploads.find(manifests[1].id, host_lost=timedelta(seconds=2))
+            assert found is None or found.state is not IngestState.FAILED
+            assert uploads.mark_lost_hosts(timedelta(seconds=2)) == 0
+    finally:
+        at_work.join()
+        sweep.heartbeat.close()
+
+
+@pytest.mark.parametrize("table", ["host", "failure"])
+def test_an_answer_of_postgres_that_nobody_foresaw_stops_no_other_step(line: Line, table: str) -> None:
+    """A trigger's error stands for a missing right, a damaged index, or a bug of ours: none has a code that we know."""
+    _refuse_writes(line, table)
+    manifest = _failed(line)
+    queue = Recorder()
+    waiting = line.accept("/b.jpg", PICTURE)
+    sweep = Sweep(line.services, queue)
+    for _ in range(2):
+        sweep.run()
+        with suppress(RuntimeError):  # the thread that it has goes on all the same
+            sweep.announce()
+    assert waiting.id in queue.waiting
+    entry = line.services.staging.look(manifest)
+    assert entry is not None
+    assert entry.quarantined
+    if table == "host":  # the failures are another step's
+        assert [one.id for one in line.services.metadata.failures.page(None, 10).items] == [manifest]
+
+
+def _refuse_writes(line: Line, table: str) -> None:
+    assert line.settings.database_url is not None
+    connection = psycopg2.connect(line.settings.database_url.get_secret_value())
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'nobody foresaw this'; END $$"
+        )
+        cursor.execute(f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION refuse()")
+    connection.close()
+
+
+def _away() -> Recorder:
+    queue = Recorder()
+    queue.away = True
+    return queue
+
+
 def test_entries_not_yet_recorded_are_announced(line: Line) -> None:
     manifest = line.accept("/a.jpg", PICTURE)
-    Sweep(line.services, Recorder()).run()
+    Sweep(line.services, Recorder()).announce()
     told = line.services.metadata.uploads.find(manifest.id, host_lost=timedelta(minutes=5))
     assert told is not None
     assert told.state is IngestState.STAGED
@@ -83,14 +160,14 @@ def test_entries_not_yet_recorded_are_announced(line: Line) -> None:
 def test_a_silent_host_shows_its_uploads_as_lost_until_it_returns(line: Line) -> None:
     manifest = line.accept("/a.jpg", PICTURE)
     sweep = Sweep(line.services, Recorder())
-    sweep.run()
+    sweep.announce()
     uploads = line.services.metadata.uploads
     assert uploads.mark_lost_hosts(timedelta(0)) == 1
     told = uploads.find(manifest.id, host_lost=timedelta(0))
     assert told is not None
     assert told.failure is not None
     assert (told.state, told.failure.kind) == (IngestState.FAILED, "host-lost")
-    sweep.run()
+    sweep.announce()
     told = uploads.find(manifest.id, host_lost=timedelta(minutes=5))
     assert told is not None
     assert told.state is IngestState.STAGED
