@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from core import settings
+from core import clock, settings
 from core.errors import Misconfigured, Unavailable
 
 FIRST_PAUSE_SECONDS = 0.2
@@ -151,7 +151,7 @@ def retry_after(value: str | None) -> float:
         seconds = float(value)
     else:
         try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - clock.now().timestamp()
         except ValueError:
             return 0.0
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)

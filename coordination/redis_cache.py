@@ -8,7 +8,6 @@ alone holds when a clock is wrong; an entry is answered only while both do.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import cast
@@ -16,6 +15,7 @@ from typing import cast
 from redis import Redis
 
 from coordination.redis_link import RedisLink
+from core import clock
 from core.errors import BrokerUnavailable
 
 
@@ -53,14 +53,14 @@ class RedisCache:
 
 
 def _entry(text: str, seconds: float) -> bytes:
-    return f"{round((time.time() + seconds) * 1000)} {text}".encode()
+    return f"{round((clock.now().timestamp() + seconds) * 1000)} {text}".encode()
 
 
 def _text_of(entry: bytes) -> str | None:
     """What is not ours, or older than it may be, is nothing."""
     end, _, text = entry.partition(b" ")
     try:
-        return text.decode() or None if time.time() * 1000 < int(end) else None
+        return text.decode() or None if clock.now().timestamp() * 1000 < int(end) else None
     except ValueError:
         return None
 

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from core import troubles
+from core import clock, troubles
 from core.settings import Settings
 
 _ids: ContextVar[Mapping[str, Any]] = ContextVar("log_ids", default=MappingProxyType({}))
@@ -62,7 +62,7 @@ def event(log: logging.Logger, message: str, **fields: Any) -> None:
         log.info(message, extra=fields)
         return
     about = {
-        "time": datetime.now(UTC).isoformat(),
+        "time": clock.now().isoformat(),
         "level": "INFO",
         "logger": log.name,
         "pid": os.getpid(),

@@ -189,6 +189,9 @@ class Asset:
     frames: int | None
     details: Details
     accepted_at: datetime
+    """PostgreSQL's time."""
+    accepted_by_host_at: datetime
+    """What the clock of the host said then."""
     created_at: datetime
     image: ImageFacts
 

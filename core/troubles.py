@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
+
+from core import clock
 
 OLD_SECONDS = 600
 """Since the last word of it. A loop that goes on failing speaks at every try, so every minute at least."""
@@ -50,7 +51,7 @@ def note(what: str, times: int, failing_seconds: float, kind: str, detail: str) 
     """It failed again, so many times in a row, for so long."""
     if _directory is None:
         return
-    since = datetime.fromtimestamp(time.time() - failing_seconds, UTC).isoformat(timespec="seconds")
+    since = (clock.now() - timedelta(seconds=failing_seconds)).isoformat(timespec="seconds")
     found = Trouble(what, times, since, kind, " ".join(detail.split())[:DETAIL_CHARACTERS])
     path = _path(_directory, what)
     scratch = path.with_name(f".{path.name}")
@@ -76,7 +77,7 @@ def _read(directory: Path) -> Iterator[Trouble]:
     with suppress(OSError):
         for item in list(directory.iterdir()):
             with suppress(OSError, ValueError, TypeError):
-                if time.time() - item.stat().st_mtime > OLD_SECONDS:
+                if clock.age(item.stat().st_mtime) > OLD_SECONDS:
                     item.unlink(missing_ok=True)
                 elif not item.name.startswith("."):
                     yield Trouble(**json.loads(item.read_text(encoding="utf-8")))

@@ -7,9 +7,11 @@ call may end with DatabaseUnavailable, and a write that does may have happened: 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from core.settings import Settings, require_url
 from database.transactions import Database
+from metadata import times
 from metadata.assets import Assets
 from metadata.blobs import Blobs
 from metadata.demotion import Demotion
@@ -83,6 +85,10 @@ class Metadata:
             DatabaseUnavailable: there is no PostgreSQL that answers, or it was never migrated.
         """
         self.database.ping()
+
+    def now(self) -> datetime:
+        """PostgreSQL's time, which is one for all hosts."""
+        return self.database.read(times.now)
 
     def close(self) -> None:
         self.database.close()

@@ -29,6 +29,7 @@ def of_asset(one: Recorded) -> Row:
         "fingerprint": one.fingerprint,
         "upload_id": one.upload_id,
         "accepted_at": one.asset.accepted_at,
+        "accepted_by_host_at": one.asset.accepted_by_host_at,
         "created_at": one.asset.created_at,
     }
 

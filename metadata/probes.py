@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from core import clock
 from core.findings import Check, Finding, note, ok, problem
 from core.timings import measure
 from database.transactions import Database
@@ -139,9 +139,9 @@ class PostgresProbe:
         return ok("connections", said)
 
     def _clock(self) -> Finding:
-        before = datetime.now(UTC)
+        before = clock.now()
         (theirs,) = self._row("SELECT clock_timestamp()")
-        middle = before + (datetime.now(UTC) - before) / 2
+        middle = before + (clock.now() - before) / 2
         skew = (theirs - middle).total_seconds()
         if abs(skew) > SKEW_PROBLEM_SECONDS:
             return problem("clock", f"differs from this host's by {skew:+.1f} s", "run NTP on both", skew_s=skew)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Connection, LargeBinary, Uuid, bindparam, cast, delete, func, select, union_all
@@ -18,9 +18,10 @@ from sqlalchemy import true as sql_true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import false as sql_false
 
+from core import clock
 from core.failpoints import failpoint
 from core.model import Manifest, Recorded, Replica, WantedVariant
-from metadata import blobs, links, outbox, repairs
+from metadata import blobs, links, outbox, repairs, times
 from metadata.paths import AssetPath
 from metadata.schema import asset, failure, label, path_counter, tag, tombstone, upload
 
@@ -65,25 +66,26 @@ def record(
     attempts: int,
     lease: timedelta | None,
 ) -> Recorded:
+    host_now = clock.now()
     lock_asset(connection, manifest.asset_id)
     known = find_known(connection, manifest.asset_id)
     if known is not None:
         conflict = known.fingerprint != manifest.fingerprint
         if not conflict:
-            _settle_upload(connection, manifest, known.path, attempts)
+            _settle_upload(connection, manifest, known.path, attempts, host_now)
         return Recorded(known.entry, replay=True, conflict=conflict)
     blobs.confirm(connection, replicas)
     repairs.want(connection, manifest.sha256, later)
     leased = links.link(connection, manifest.asset_id, manifest.sha256, wants, lease)
     _insert_details(connection, manifest)
-    _settle_upload(connection, manifest, manifest.path, attempts)
+    _settle_upload(connection, manifest, manifest.path, attempts, host_now)
     entry = _insert_asset(connection, manifest)
     failpoint("record.before-commit", str(manifest.id))
     return Recorded(entry, leased)
 
 
 _FORGIVEN = delete(failure).where(failure.c.id == bindparam("forgiven", type_=Uuid)).cte("forgiven")
-_NEW_UPLOAD = insert(upload).values(recorded_at=func.now())
+_NEW_UPLOAD = insert(upload).values(recorded_at=func.now(), accepted_at=times.ACCEPTED_AT)
 _SETTLE_UPLOAD = _NEW_UPLOAD.on_conflict_do_update(
     index_elements=[upload.c.id],
     set_={
@@ -93,7 +95,9 @@ _SETTLE_UPLOAD = _NEW_UPLOAD.on_conflict_do_update(
 ).add_cte(_FORGIVEN)
 
 
-def _settle_upload(connection: Connection, manifest: Manifest, path: str | None, attempts: int) -> None:
+def _settle_upload(
+    connection: Connection, manifest: Manifest, path: str | None, attempts: int, host_now: datetime
+) -> None:
     """The upload is recorded, whatever was announced or feared of it before. Both in one round trip."""
     values = {
         "forgiven": manifest.id,
@@ -103,7 +107,7 @@ def _settle_upload(connection: Connection, manifest: Manifest, path: str | None,
         "path_text": path,
         "state": "recorded",
         "attempts": attempts,
-        "accepted_at": manifest.accepted_at,
+        **times.when(manifest.host_id, manifest.accepted_at, host_now),
     }
     connection.execute(_SETTLE_UPLOAD, values)
 
@@ -126,12 +130,15 @@ _COUNTED = (
     .returning((path_counter.c.next - 1).label("entry"))
     .cte("counted")
 )
-_GIVEN = [one for one in asset.c if one.name not in ("entry", "created_at")]
+_GIVEN = [one for one in asset.c if one.name not in ("entry", "accepted_at", "created_at")]
+_ACCEPTED_AT = select(upload.c.accepted_at).where(upload.c.id == bindparam("upload_id")).scalar_subquery()
 _INSERT_ASSET = (
     insert(asset)
     .from_select(
-        [*_GIVEN, asset.c.entry],
-        select(*(cast(bindparam(one.name, type_=one.type), one.type) for one in _GIVEN), _COUNTED.c.entry),
+        [*_GIVEN, asset.c.accepted_at, asset.c.entry],
+        select(
+            *(cast(bindparam(one.name, type_=one.type), one.type) for one in _GIVEN), _ACCEPTED_AT, _COUNTED.c.entry
+        ),
     )
     .returning(asset.c.entry)
     .add_cte(outbox.noted(asset_id=bindparam("id", type_=Uuid)))
@@ -139,7 +146,8 @@ _INSERT_ASSET = (
 
 
 def _insert_asset(connection: Connection, manifest: Manifest) -> int:
-    """The counter of the path, the asset with the number it gave, and its event, in one statement."""
+    """The counter of the path, the asset with the number it gave, and its event, in one statement. It was accepted when
+    its upload was, which is settled by now."""
     path = AssetPath.from_text(manifest.path)
     image = manifest.image
     values = {
@@ -156,7 +164,7 @@ def _insert_asset(connection: Connection, manifest: Manifest) -> int:
         "alt": manifest.details.alt,
         "fingerprint": manifest.fingerprint,
         "upload_id": manifest.id,
-        "accepted_at": manifest.accepted_at,
+        "accepted_by_host_at": manifest.accepted_at,
     }
     entry: int = connection.execute(_INSERT_ASSET, values).scalar_one()
     return entry

@@ -55,6 +55,7 @@ def to_asset(row: AnyRow) -> Asset:
         frames=row.frames,
         details=Details(row.alt, row.labels or {}, tuple(row.tags or ())),
         accepted_at=row.accepted_at,
+        accepted_by_host_at=row.accepted_by_host_at,
         created_at=row.created_at,
         image=image,
     )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     Sequence,
@@ -51,6 +52,7 @@ host = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("last_seen", TIME, nullable=False, server_default=NOW),
+    Column("clock_offset", Interval),  # what PostgreSQL's clock is ahead of the host's
 )
 
 upload = Table(
@@ -174,7 +176,8 @@ asset = Table(
     Column("alt", Text),
     Column("fingerprint", LargeBinary, nullable=False),
     Column("upload_id", Uuid, nullable=False),
-    Column("accepted_at", TIME, nullable=False),
+    Column("accepted_at", TIME, nullable=False),  # PostgreSQL's time, see metadata/times.py
+    Column("accepted_by_host_at", TIME, nullable=False),  # what the clock of the host said then
     Column("created_at", TIME, nullable=False, server_default=NOW),
     UniqueConstraint("path_hash", "entry"),
     Index("ix_asset_path", "path", postgresql_using="gist"),

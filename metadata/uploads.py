@@ -10,9 +10,11 @@ from uuid import UUID
 from sqlalchemy import Connection, and_, delete, exists, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
+from core import clock
 from core.failpoints import failpoint
 from core.model import FailureReason, Ingest, IngestState, StagedEntry, VariantState
 from database.transactions import Database
+from metadata import times
 from metadata.schema import asset, failure, host, tombstone, upload
 from metadata.variants import of_asset
 
@@ -41,8 +43,9 @@ def upsert_announced(connection: Connection, entries: Sequence[StagedEntry]) -> 
     if not entries:
         return
     statement = insert(upload)
+    host_now = clock.now()
     connection.execute(
-        statement.on_conflict_do_update(
+        statement.values(accepted_at=times.ACCEPTED_AT).on_conflict_do_update(
             index_elements=[upload.c.id],
             set_={"host_id": statement.excluded.host_id, "attempts": statement.excluded.attempts},
             where=upload.c.state == "announced",
@@ -55,7 +58,7 @@ def upsert_announced(connection: Connection, entries: Sequence[StagedEntry]) -> 
                 "path_text": entry.manifest.path,
                 "state": "announced",
                 "attempts": entry.attempts.total,
-                "accepted_at": entry.manifest.accepted_at,
+                **times.when(entry.manifest.host_id, entry.manifest.accepted_at, host_now),
             }
             for entry in sorted(entries, key=lambda entry: entry.manifest.id)  # in one order: no deadlocks
         ],
@@ -63,10 +66,7 @@ def upsert_announced(connection: Connection, entries: Sequence[StagedEntry]) -> 
 
 
 def _announce(connection: Connection, host_id: UUID, entries: Sequence[StagedEntry]) -> None:
-    heartbeat = insert(host).values(id=host_id, last_seen=func.now())
-    connection.execute(
-        heartbeat.on_conflict_do_update(index_elements=[host.c.id], set_={"last_seen": heartbeat.excluded.last_seen})
-    )
+    times.beat(connection, host_id, clock.now())
     upsert_announced(connection, entries)
     connection.execute(
         delete(failure).where(

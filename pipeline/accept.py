@@ -12,12 +12,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID, uuid5
 
 from uuid_utils import compat
 
+from core import clock
 from core.errors import BadRequest, DigestMismatch, IdempotencyConflict, TooLarge, Unavailable, UnsupportedType
 from core.failpoints import failpoint
 from core.model import Details, Durability, Manifest
@@ -95,7 +95,7 @@ def accept(services: Services, offer: Offer, path: AssetPath, key: str | None) -
             sha256=sha256,
             image=image,
             details=offer.details,
-            accepted_at=datetime.now(UTC),
+            accepted_at=clock.now(),
             fingerprint=fingerprint(path.text, sha256, offer.details),
             keyed=asset_id is not None,
         )

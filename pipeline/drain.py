@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
 from uuid import UUID
 
+from core import clock
 from core.loops import Guard
 from pipeline.ingest import Outcome, ingest
 from pipeline.leaving import give_everything_back
@@ -48,7 +48,7 @@ class _Supply:
             if self.closed or time.monotonic() > self._ends:
                 return None
             if not self._waiting:
-                self._waiting = self._services.staging.due(BATCH, datetime.now(UTC), after=self._last)
+                self._waiting = self._services.staging.due(BATCH, clock.now(), after=self._last)
                 if not self._waiting:
                     return None
                 self._last = self._waiting[-1]

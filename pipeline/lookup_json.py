@@ -34,6 +34,7 @@ def asset_to(asset: Asset) -> str:
             "labels": dict(asset.details.labels),
             "tags": list(asset.details.tags),
             "accepted_at": asset.accepted_at.isoformat(),
+            "accepted_by_host_at": asset.accepted_by_host_at.isoformat(),
             "created_at": asset.created_at.isoformat(),
         }
     )
@@ -52,6 +53,7 @@ def asset_from(text: str) -> Asset:
         frames=image.frames,
         details=Details(found["alt"], found["labels"], tuple(found["tags"])),
         accepted_at=datetime.fromisoformat(found["accepted_at"]),
+        accepted_by_host_at=datetime.fromisoformat(found["accepted_by_host_at"]),
         created_at=datetime.fromisoformat(found["created_at"]),
         image=image,
     )

@@ -9,11 +9,11 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from core import clock
 from core.errors import Unavailable
 
 SETTLED_SECONDS = 60
@@ -52,7 +52,7 @@ def remove_leftovers(below: Path) -> int:
 
 
 def _remove_unlocked(directory: Path) -> int:
-    if time.time() - directory.stat().st_mtime < SETTLED_SECONDS:
+    if clock.age(directory.stat().st_mtime) < SETTLED_SECONDS:
         return 0
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

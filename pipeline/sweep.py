@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
+from core import clock
 from core.errors import BrokerUnavailable, Unavailable
 from core.failpoints import failpoint
 from core.loops import Background, Guard
@@ -74,7 +75,7 @@ class Sweep:
         window = work.window_factor * work.ingest_concurrency
         try:
             room = window - self._queue.depth()
-            for upload_id in self._services.staging.due(max(room, 0), datetime.now(UTC)):
+            for upload_id in self._services.staging.due(max(room, 0), clock.now()):
                 self._queue.publish(upload_id)
             self._broker_seen = time.monotonic()
         except BrokerUnavailable:
@@ -85,7 +86,7 @@ class Sweep:
         """Until the next round is due, or a dependency of the entries themselves is away."""
         ends = time.monotonic() + self._services.settings.work.sweep_seconds
         last: UUID | None = None
-        while due := self._services.staging.due(BATCH, datetime.now(UTC), after=last):
+        while due := self._services.staging.due(BATCH, clock.now(), after=last):
             for last in due:
                 # One that is gone is at work in another process, perhaps for long: the younger ones do not wait for it.
                 if time.monotonic() >= ends or ingest(self._services, last) is Outcome.WAITING:

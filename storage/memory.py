@@ -6,10 +6,11 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Lock
 from typing import BinaryIO, Literal
 
+from core import clock
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound
 from storage.interface import Span, Stored
@@ -52,7 +53,7 @@ class MemoryStore(ServedHere):
         buffer = io.BytesIO()
         for block in verified_blocks(body, size=size, sha256=sha256):
             buffer.write(block)
-        made = _Object(buffer.getvalue(), sha256, datetime.now(UTC))
+        made = _Object(buffer.getvalue(), sha256, clock.now())
         with self._lock:
             found = self._objects.setdefault(key, made)
         if found.sha256 != sha256:

@@ -11,11 +11,12 @@ import io
 import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 from uuid import uuid4
 
+from core import clock
 from core.errors import AlreadyExists, Corrupt, Forbidden, InvalidRange, NotFound, Unavailable
 from core.findings import Check, Finding, note, ok, problem
 from core.sections import KIB, MIB
@@ -88,7 +89,7 @@ class StoreProbe:
         return ok("delete", f"{len(keys)} probe objects removed")
 
     def _left_over(self) -> list[str]:
-        oldest = datetime.now(UTC) - LEFT_OVER
+        oldest = clock.now() - LEFT_OVER
         return [found.key for found in self._store.scan(EXAMINED) if found.modified_at < oldest]
 
     def _key(self, name: str) -> str:
@@ -246,7 +247,7 @@ class StoreProbe:
 
     def _clock(self) -> Finding:
         stored = self._put(self._key("clock"), self._small)
-        skew = stored.modified_at - datetime.now(UTC)
+        skew = stored.modified_at - clock.now()
         seconds = skew.total_seconds()
         if abs(skew) > SKEW_REFUSED:
             return problem("clock", f"differs from this host's by {seconds:+.0f} s", "run NTP on both", skew_s=seconds)

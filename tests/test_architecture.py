@@ -51,3 +51,13 @@ def test_the_alembic_folder_does_not_shadow_the_library() -> None:
 def test_the_lock_names_no_index() -> None:
     for path in (ROOT / "requirements").glob("*.txt"):
         assert "://" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_hosts_clock_is_read_in_one_place(path: Path) -> None:
+    """Nothing may rest on it, so each use of core/clock.py is looked at."""
+    if path.relative_to(ROOT) == Path("core/clock.py"):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in {"datetime.now", "datetime.utcnow", "time.time", "time.time_ns"}

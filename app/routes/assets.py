@@ -114,6 +114,8 @@ def _info(asset: Asset, query: dict[str, str]) -> Response:
             "alt": asset.details.alt,
             "labels": dict(asset.details.labels),
             "tags": list(asset.details.tags),
+            "acceptedAt": asset.accepted_at.isoformat(),
+            "acceptedByHostAt": asset.accepted_by_host_at.isoformat(),
             "createdAt": asset.created_at.isoformat(),
             "variants": [_variant(one) for one in variants],
         }

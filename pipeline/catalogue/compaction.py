@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import accumulate
 from typing import Final
 
@@ -95,7 +95,7 @@ def _merge(services: Services, store: ObjectStore, run: Sequence[Segment], *, fr
         highest = max(newest.highest, *(segments.trailer(store, one).highest for one in run))
         if from_the_beginning:
             days = services.settings.retention.tombstones_days
-            newest.drop_finished(datetime.now(UTC) - timedelta(days=days))
+            newest.drop_finished(services.metadata.now() - timedelta(days=days))
         with segments.draft(directory) as made:
             for text in newest.texts():
                 made.write(text)

@@ -88,6 +88,7 @@ def _write_recorded(fact: Recorded) -> Json:
         "upload": str(fact.upload_id),
         "host": fact.host_id and str(fact.host_id),
         "acceptedAt": asset.accepted_at.isoformat(),
+        "acceptedByHostAt": asset.accepted_by_host_at.isoformat(),
         "createdAt": asset.created_at.isoformat(),
         "eager": [_write_want(want) for want in fact.eager],
     }
@@ -106,6 +107,8 @@ def _read_recorded(said: Json) -> Recorded:
         frames=frames,
         details=Details(said["alt"], dict(said["labels"]), tuple(said["tags"])),
         accepted_at=datetime.fromisoformat(said["acceptedAt"]),
+        # Lines from before hosts and PostgreSQL were told apart have one time for both.
+        accepted_by_host_at=datetime.fromisoformat(said.get("acceptedByHostAt", said["acceptedAt"])),
         created_at=datetime.fromisoformat(said["createdAt"]),
         image=ImageFacts(blob.media_type, width, height, frames, int(said["orientation"]), bool(said["alpha"])),
     )

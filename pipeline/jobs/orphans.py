@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 
@@ -124,7 +124,7 @@ class _Sweep:
         ours = {key: one for one in objects if (key := named(one.key)) is not None}
         given_out = [key for key in ours if key[1] <= self.ceiling]
         unnamed = self.services.metadata.inventory.unnamed(name, given_out)
-        latest = datetime.now(UTC) - timedelta(seconds=self.wanted.grace_seconds)
+        latest = self.services.metadata.now() - timedelta(seconds=self.wanted.grace_seconds)
         orphans = [key for key in unnamed if ours[key].modified_at <= latest]
         segments = sum(is_segment(one.key) for one in objects)
         foreign = sum(named(one.key) is None and one.key != MARKER for one in objects) - segments

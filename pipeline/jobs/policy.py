@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull, Superseded
@@ -79,7 +79,7 @@ def start(services: Services) -> Job | None:
 def run(services: Services, job: Job) -> Iterator[Step]:
     policy = Policy.of(services, job.arguments)
     sources = services.demotions.sources()
-    work = _Work(services, policy, job.started_at or datetime.now(UTC))
+    work = _Work(services, policy, job.started_at or job.created_at)
     if job.progress and COUNTING not in job.cursor:
         work.progress = Progress(**{**job.progress, "done_bytes": job.cursor.get("done_bytes", 0)})
     else:

@@ -8,11 +8,12 @@ come, go or move while the job waits. It ends when the bytes can be read, or whe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from pydantic import Field
 
+from core import clock
 from core.errors import Archived, MillraceError, NotFound, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica
@@ -61,7 +62,7 @@ def run(services: Services, job: Job) -> Iterator[Step]:
         if not seconds:
             yield Step({}, _progress(replica, done=True))
             return
-        expected = datetime.now(UTC) + timedelta(seconds=_left(job, seconds))
+        expected = clock.now() + timedelta(seconds=_left(job, seconds))
         waits_for = f"the archive of {replica.store!r}, until about {expected:%Y-%m-%d %H:%M} UTC"
         yield Step({}, {**_progress(replica, done=False), "waits_for": waits_for}, wait=interval(seconds))
 
@@ -87,8 +88,9 @@ def _look(services: Services, sha256: bytes) -> tuple[Replica, int]:
 
 
 def _left(job: Job, seconds: int) -> int:
-    """Of the time that it takes as a rule; late, it may come any moment."""
-    gone = datetime.now(UTC) - job.created_at
+    """Of the time that it takes as a rule; late, it may come any moment. The two clocks need not agree: this is only
+    said."""
+    gone = max(clock.now() - job.created_at, timedelta(0))
     return round(max(timedelta(seconds=seconds) - gone, interval(seconds)).total_seconds())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from core.sections import GIB
 from metadata.demotion import Home, Move
@@ -61,7 +61,7 @@ class Survey:
 
 def survey(services: Services, watch: Callable[[int], None] = lambda looked_at: None) -> Survey:
     """`watch` hears how many homes were looked at so far."""
-    at = datetime.now(UTC)
+    at = services.metadata.now()
     rules = services.demotions.rules
     planned = {rule.number: Planned(rule.number, rule.given.source, rule.given.target) for rule in rules}
     change = {name: 0 for rule in rules for name in (rule.given.source, rule.given.target)}

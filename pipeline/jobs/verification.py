@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
@@ -62,7 +62,7 @@ def run(services: Services, job: Job) -> Iterator[Step]:
             job.cursor, wanted.stores, services.metadata.inventory.count, lambda tally: wanted.planned(tally).to_json()
         )
         progress = wanted.planned(tally)
-    began = job.started_at or datetime.now(UTC)
+    began = job.started_at or job.created_at
     yield from _Run(services, wanted, began, progress, int(job.cursor.get("tries", 0))).steps(job.cursor)
 
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 
+from core import clock
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, MillraceError, NotFound, StoreFull, StoreUnavailable
 from core.failpoints import failpoint
@@ -78,7 +78,7 @@ class RocksdbStore(ServedHere):
         require_legal(key)
         database = self._to_write()
         self._space.require(size)
-        record = Record(size, sha256, int(self._options.chunk_size), new_id(), media_type, datetime.now(UTC))
+        record = Record(size, sha256, int(self._options.chunk_size), new_id(), media_type, clock.now())
         found = self._write(database, key, record, body)
         if self._options.sync_to_disk:
             with self._writes(key):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from storage.s3.errors import NoSuchUpload, translated
 from storage.s3.objects import Objects, stored
 from storage.s3.options import S3Options
 from storage.s3.service import Service
-from storage.s3.writing import Wanted, Writer
+from storage.s3.writing import Wanted, Writer, answered_at
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -111,12 +111,12 @@ class S3Store:
     def sweep_unfinished(self) -> int:
         """Multipart uploads under keys of ours that began before `multipart_upload_timeout`: the bucket may be shared.
         One that cannot be aborted does not keep the others; its error is raised at the end."""
-        oldest = datetime.now(UTC) - timedelta(seconds=self._options.multipart_upload_timeout)
         lister = self._client.get_paginator("list_multipart_uploads")
         pages = iter(lister.paginate(Bucket=self.objects.bucket, Prefix=self.objects.prefix))
         aborted = 0
         failure: MillraceError | None = None
         while page := self._next_uploads(pages):
+            oldest = answered_at(page) - timedelta(seconds=self._options.multipart_upload_timeout)
             for upload in page.get("Uploads", ()):
                 ours = is_ours(upload["Key"].removeprefix(self.objects.prefix))
                 if upload["Initiated"] >= oldest or not ours:

@@ -22,6 +22,7 @@ from functools import partial
 from random import uniform
 from typing import Any, BinaryIO
 
+from core import clock
 from core.errors import AlreadyExists, Archived, MillraceError, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from storage.interface import Stored
@@ -110,7 +111,7 @@ class Writer:
             if digest != wanted.sha256:
                 self._objects.remove(wanted.key, etag, deadline, conditional=self._conditional)
                 raise Damaged(f"{self._objects.subject(wanted.key)}: other bytes arrived than were sent")
-        return Stored(wanted.key, wanted.size, _answered_at(sent.answer), wanted.sha256)
+        return Stored(wanted.key, wanted.size, answered_at(sent.answer), wanted.sha256)
 
     def _send_whole(self, wanted: Wanted, whole: memoryview, deadline: Deadline) -> Sent:
         digest = self._checksums.whole(whole, wanted.sha256)
@@ -181,9 +182,9 @@ class Writer:
         return None
 
 
-def _answered_at(answer: Mapping[str, Any]) -> datetime:
+def answered_at(answer: Mapping[str, Any]) -> datetime:
     """By the service's clock, as a listing would say it."""
     said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     with suppress(ValueError, TypeError):
         return parsedate_to_datetime(said).astimezone(UTC)
-    return datetime.now(UTC)
+    return clock.now()

@@ -15,11 +15,12 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from core import clock
 from core.errors import Corrupt
 from core.failpoints import failpoint
 from core.model import Attempts, FailureReason, Manifest
@@ -60,7 +61,7 @@ class Claim:
                     total=before.total + 1,
                     unfinished=before.unfinished + 1,
                     running=True,
-                    started_at=datetime.now(UTC),
+                    started_at=clock.now(),
                     due_at=None,
                 )
             )
@@ -75,7 +76,7 @@ class Claim:
             failpoint("claim.before-refund", self._name)
             before = self._read()
             unfinished = before.unfinished if counted else max(before.unfinished - 1, 0)
-            due_at = datetime.now(UTC) + delay
+            due_at = clock.now() + delay
             self._write(replace(before, unfinished=unfinished, running=False, due_at=due_at, failure=reason))
         except (OSError, Corrupt):
             log.exception("an attempt stays counted", extra={"upload_id": self._name})

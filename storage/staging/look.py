@@ -44,8 +44,9 @@ def look_at(path: Path, *, host_id: UUID, quarantined: bool) -> StagedEntry | No
     return StagedEntry(manifest, attempts, quarantined)
 
 
-def is_due(path: Path, now: datetime) -> bool:
-    """Whether a claim of the file at `path` has something to do. True for a broken one: a claim puts it aside."""
+def is_due(path: Path, now: datetime, latest: datetime) -> bool:
+    """Whether a claim of the file at `path` has something to do. True for a broken one: a claim puts it aside. No entry
+    is put off beyond `latest`, so a later time was written when the clock was wrong."""
     try:
         with _opened(path) as descriptor:
             due_at = read_trailer(descriptor).attempts.due_at
@@ -53,7 +54,7 @@ def is_due(path: Path, now: datetime) -> bool:
         return True
     except OSError as error:
         return error.errno == errno.EIO
-    return due_at is None or due_at <= now
+    return due_at is None or due_at <= now or due_at > latest
 
 
 @contextmanager

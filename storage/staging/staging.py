@@ -15,12 +15,12 @@ import errno
 import heapq
 import logging
 import os
-import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+from core import clock
 from core.errors import Corrupt, StagingFull, Unavailable
 from core.model import Attempts, Durability, Manifest, StagedEntry
 from core.settings import Settings
@@ -48,6 +48,7 @@ class Staging:
         self.durability = _durability(settings)
         self._folders = folders
         self._sync = settings.staging.sync
+        self._settings = settings
         self._space = Space(folders.root, settings)
         with translated("opening staging"):
             self._accepted = Directory(folders.accepted)
@@ -145,10 +146,11 @@ class Staging:
         start = str(after) if after else ""
         names = [name for name in entry_names(self._folders.accepted) if name > start]
         heapq.heapify(names)
+        latest = now + timedelta(seconds=self._settings.work.backoff_cap_seconds)
         found: list[UUID] = []
         while names and len(found) < limit:
             name = heapq.heappop(names)
-            if is_due(self._folders.accepted / name, now):
+            if is_due(self._folders.accepted / name, now, latest):
                 found.append(UUID(name))
         return found
 
@@ -216,7 +218,7 @@ class Staging:
         for upload_id in upload_ids(self._folders.incoming):
             path = self._folders.incoming / str(upload_id)
             try:
-                if time.time() - path.stat().st_mtime < older_than.total_seconds():
+                if clock.age(path.stat().st_mtime) < older_than.total_seconds():
                     continue
                 file = lock(path)
             except FileNotFoundError:
@@ -238,7 +240,7 @@ class Staging:
             for item in found:
                 try:
                     # A rename sets the change time, and nothing but the kernel sets it otherwise.
-                    if time.time() - item.stat(follow_symlinks=False).st_ctime >= age:
+                    if clock.age(item.stat(follow_symlinks=False).st_ctime) >= age:
                         os.unlink(item.path)
                         count += 1
                 except (FileNotFoundError, IsADirectoryError, PermissionError):

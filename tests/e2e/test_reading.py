@@ -108,7 +108,8 @@ def test_info_tells_all(url: str) -> None:
     httpx.get(f"{url}/-/content?profile=square")
     told = httpx.get(f"{url}/-/info").json()
     assert told.pop("id")
-    assert told.pop("createdAt").endswith("+00:00")
+    for name in ("acceptedAt", "acceptedByHostAt", "createdAt"):
+        assert told.pop(name).endswith("+00:00")
     [square] = [one for one in told.pop("variants") if one["profile"] == "square"]
     assert told == {
         "path": "/bare/read me/é.jpg",

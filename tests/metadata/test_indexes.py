@@ -24,9 +24,9 @@ MANY = """
         SELECT sha256, 'main', 1, CASE WHEN gc_after IS NULL THEN 'healthy' ELSE 'pending' END FROM blob;
     INSERT INTO verify_event (blob, store, generation, result) SELECT sha256, 'main', 1, 'missing' FROM blob;
     INSERT INTO asset (id, path, path_text, path_hash, entry, blob, width, height, orientation, has_alpha, fingerprint,
-                       upload_id, accepted_at)
+                       upload_id, accepted_at, accepted_by_host_at)
         SELECT gen_random_uuid(), 'a'::ltree, '/a', sha256((n / 10)::text::bytea), n, sha256(n::text::bytea), 1, 1, 1,
-               false, '', gen_random_uuid(), now() FROM generate_series(1, 5000) n;
+               false, '', gen_random_uuid(), now(), now() FROM generate_series(1, 5000) n;
     INSERT INTO variant (id, source, recipe_hash, recipe, state, attempts, unfinished, fence, blob)
         SELECT gen_random_uuid(), sha256(n::text::bytea), 'x', '{}', CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'ready'
                END, 0, 0, 0, CASE WHEN n % 100 <> 0 THEN sha256(n::text::bytea) END FROM generate_series(1, 5000) n;

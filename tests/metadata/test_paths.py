@@ -88,8 +88,9 @@ def test_ten_thousand_paths_at_the_limits_and_a_short_one_after_them(query: Quer
         columns = [list(column) for column in zip(*rows[start : start + 1000], strict=True)]
         query(
             "INSERT INTO asset (id, path, path_text, path_hash, entry, blob, width, height, orientation, has_alpha,"
-            " fingerprint, upload_id, accepted_at) SELECT gen_random_uuid(), p::ltree, t, h, 0, %s, 1, 1, 1, false,"
-            " '', gen_random_uuid(), now() FROM unnest(%s::text[], %s::text[], %s::bytea[]) AS given (p, t, h)",
+            " fingerprint, upload_id, accepted_at, accepted_by_host_at)"
+            " SELECT gen_random_uuid(), p::ltree, t, h, 0, %s, 1, 1, 1, false,"
+            " '', gen_random_uuid(), now(), now() FROM unnest(%s::text[], %s::text[], %s::bytea[]) AS given (p, t, h)",
             b"b" * 32,
             *columns,
         )

@@ -28,7 +28,7 @@ def test_what_is_recorded_is_found(metadata: Metadata, ingester: Ingester) -> No
     assert asset is not None
     assert asset == metadata.assets.entry(path(made.path), 0) == metadata.assets.by_id(made.asset_id)
     assert (asset.id, asset.path, asset.entry, asset.blob) == (made.asset_id, made.path, 0, facts(made))
-    assert (asset.accepted_at, asset.image) == (made.accepted_at, made.image)
+    assert (asset.accepted_by_host_at, asset.image) == (made.accepted_at, made.image)
     assert asset.details == Details("ein Schuh", {"colour": "rot", "size": "44"}, ("red", "shoe"))
     assert metadata.assets.newest(path("/catalog")) is None
     assert metadata.assets.entry(path(made.path), 1) is None

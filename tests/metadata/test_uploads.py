@@ -20,9 +20,7 @@ def test_from_announced_to_ready(metadata: Metadata, ingester: Ingester) -> None
     assert metadata.uploads.find(made.id, host_lost=HOUR) is None
     metadata.uploads.announce(HOST, [staged(made)])
     told = _find(metadata, made.id)
-    assert (told.state, told.path, told.asset_id, told.accepted_at, told.attempts) == (
-        IngestState.STAGED, "/a/b.png", made.asset_id, made.accepted_at, 1,
-    )  # fmt: skip
+    assert (told.state, told.path, told.asset_id, told.attempts) == (IngestState.STAGED, "/a/b.png", made.asset_id, 1)
     recorded = ingester.ingest(made, [want("eager"), want("lazy", eager=False)], LEASE)
     told = _find(metadata, made.id)
     assert (told.state, told.entry, len(told.variants)) == (IngestState.STORED, 0, 1)

@@ -31,7 +31,7 @@ from tests.pipeline.test_placement import lined, read
 
 TOLD = {
     "asset": "id, path::text, path_text, path_hash, entry, blob, width, height, frames, orientation, has_alpha, alt,"
-    " fingerprint, upload_id, accepted_at, created_at",
+    " fingerprint, upload_id, accepted_at, accepted_by_host_at, created_at",
     "tombstone": "*",
     "label": "*",
     "tag": "*",
