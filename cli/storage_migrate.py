@@ -112,7 +112,7 @@ def _wish(job_id: UUID, wish: Wish) -> None:
 @click.argument("wanted", metavar="STATE", type=click.Choice(["active", "draining", "read-only"]))
 @click.option("--successor", metavar="NAME", help="Who takes what it would have taken. Else: default_store.")
 def state(name: str, wanted: str, successor: str | None) -> None:
-    """Say whether a store takes new objects; goes before its state in the settings. Takes effect within a second."""
+    """Say whether a store takes new objects; goes before its state in the settings. Takes effect at once."""
     with _services() as services:
         for store in filter(None, (name, successor)):
             if store not in services.stores:

@@ -74,7 +74,8 @@ class Assets:
         caller, and nobody else sees them due before it ends.
 
         Raises:
-            Superseded: gc took the reservation; nothing was written.
+            Superseded: the reservation is gone, or one of the stores named by `later` takes nothing new any more;
+                nothing was written.
         """
         try:
             recorded = self._database.run(recording.record, manifest, replicas, later, wants, attempts, lease)

@@ -1,20 +1,25 @@
 """Blobs, their replicas, and the way in: reserve, put, confirm.
 
 A reservation is a `pending` replica row with a generation that is never given twice. The transaction that first refers
-to the blob confirms it (`confirm`), and if gc took the row meanwhile, that changes nothing and is `Superseded`: begin
-again. The way out is in metadata/collection.py.
+to the blob confirms it (`confirm`), and if gc took the row meanwhile, or a migration that empties its store, that
+changes nothing and is `Superseded`: begin again. The way out is in metadata/collection.py, the order of locks in
+metadata/locking.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
+    ColumnElement,
     Connection,
     Interval,
     LargeBinary,
+    Row,
     Text,
     and_,
     bindparam,
@@ -32,10 +37,13 @@ from core.errors import Superseded
 from core.failpoints import failpoint
 from core.model import BlobFacts, Replica, Reservation
 from database.transactions import Database
-from metadata import collection, rows
+from metadata import collection, locking, rows
 from metadata.arrays import Rows
 from metadata.collection import Garbage, Needed
 from metadata.schema import blob, garbage, generation_seq, replica
+
+Place = tuple[BlobFacts, str]
+"""A blob, and a store that shall hold it."""
 
 RENEWED = timedelta(minutes=10)
 """So long a replica that was found missing is left to whoever found it."""
@@ -45,16 +53,24 @@ class Blobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def reserve(self, blobs: Sequence[BlobFacts], store: str, grace: timedelta) -> list[Reservation]:
-        """A place in `store` for each of the (different) blobs, in their order. A blob that is waiting for gc is spared
-        for another `grace`."""
-        reserved = self._database.run(_reserve, blobs, store, grace)
+    def reserve(self, wanted: Sequence[Place], grace: timedelta) -> list[Reservation]:
+        """A place for each of these (different) pairs of a blob and a store, in their order, or for none of them. A
+        blob that is waiting for gc is spared for another `grace`.
+
+        Raises:
+            Superseded: one of the stores takes nothing new any more: plan again.
+        """
+        reserved = self._database.run(_reserve, wanted, grace)
         failpoint("reserve.after-commit")
         return reserved
 
     def renew(self, lost: Replica) -> Reservation:
         """The object of `lost` is missing or wrong: take a new generation and leave the old key to gc. If somebody did
-        so already, this returns what there is now. What was confirmed once is repaired if nobody confirms it again."""
+        so already, this returns what there is now. What was confirmed once is repaired if nobody confirms it again.
+
+        Raises:
+            Superseded: its store takes nothing new any more: plan again.
+        """
         return self._database.run(_renew, lost)
 
     def placed(self, replicas: Sequence[Replica]) -> None:
@@ -97,12 +113,25 @@ class Blobs:
         self._database.run(collection.forget, ids)
 
 
+def _after(step: CTE) -> ColumnElement[bool]:
+    """True, once all of `step` is done: what PostgreSQL does first within a statement is left to it otherwise."""
+    return select(func.count()).select_from(step).scalar_subquery() >= 0
+
+
 _ASKED = Rows("asked", column("blob", LargeBinary), column("store", Text), column("generation", BigInteger))
+_HELD = (
+    select(blob.c.sha256)
+    .where(blob.c.sha256.in_(select(_ASKED.c.blob)))
+    .order_by(blob.c.sha256)
+    .with_for_update(key_share=True)
+    .cte("held")
+)
 _LOCKED = (
     select(replica.c.blob, replica.c.store)
     .join(_ASKED.table, and_(*(replica.c[name] == _ASKED.c[name] for name in ("blob", "store", "generation"))))
-    .order_by(replica.c.blob, replica.c.store)  # in one order everywhere: no deadlocks
-    .with_for_update(of=replica, key_share=True)
+    .where(_after(_HELD))
+    .order_by(replica.c.blob, replica.c.store)
+    .with_for_update(of=replica)
     .cte("locked")
 )
 _CONFIRM = (
@@ -151,6 +180,7 @@ def _placed(connection: Connection, replicas: Sequence[Replica]) -> None:
 
 def abandon(connection: Connection, replicas: Sequence[Replica]) -> None:
     """After Superseded: the objects may have been put after gc deleted their keys, so delete them once more."""
+    locking.settle_names(connection)
     for one in replicas:
         named = exists().where(
             replica.c.blob == one.blob.sha256,
@@ -161,44 +191,65 @@ def abandon(connection: Connection, replicas: Sequence[Replica]) -> None:
         connection.execute(insert(garbage).from_select(["store", "key"], found))
 
 
-_RESERVE_BLOB = insert(blob).on_conflict_do_update(  # locks the row, so that gc cannot take it before we commit
-    index_elements=[blob.c.sha256],
-    set_={"gc_after": func.greatest(blob.c.gc_after, func.now() + bindparam("grace", type_=Interval))},
-    where=blob.c.gc_after.is_not(None),
+_BLOBS = Rows("blobs", column("sha256", LargeBinary), column("size", BigInteger), column("media_type", Text))
+_PLACES = Rows("places", column("blob", LargeBinary), column("store", Text))
+_CLOSED = locking.closed(select(_PLACES.c.store)).exists()
+_RESERVED_BLOBS = (
+    insert(blob)
+    .from_select(
+        ["sha256", "size", "media_type"],
+        select(_BLOBS.c.sha256, _BLOBS.c.size, _BLOBS.c.media_type).where(~_CLOSED).order_by(_BLOBS.c.sha256),
+    )
+    .on_conflict_do_update(  # locks the row, so that gc cannot take it before we commit
+        index_elements=[blob.c.sha256],
+        set_={"gc_after": func.greatest(blob.c.gc_after, func.now() + bindparam("grace", type_=Interval))},
+        where=blob.c.gc_after.is_not(None),
+    )
+    .returning(blob.c.sha256)
+    .cte("reserved_blobs")
 )
-_RESERVE_REPLICA = (
+_RESERVE = (
     insert(replica)
-    .values(generation=generation_seq.next_value())
+    .from_select(
+        ["blob", "store", "generation", "state"],
+        select(_PLACES.c.blob, _PLACES.c.store, generation_seq.next_value(), literal("pending"))
+        .where(~_CLOSED, _after(_RESERVED_BLOBS))
+        .order_by(_PLACES.c.blob, _PLACES.c.store),
+    )
     .on_conflict_do_update(index_elements=[replica.c.blob, replica.c.store], set_={"reserved_at": func.now()})
-    .returning(replica.c.blob, replica.c.generation, replica.c.state, replica.c.last_verified_at)
+    .returning(replica.c.blob, replica.c.store, replica.c.generation, replica.c.state, replica.c.last_verified_at)
 )
 
 
-def _reserve(connection: Connection, blobs: Sequence[BlobFacts], store: str, grace: timedelta) -> list[Reservation]:
-    if not blobs:
+def _reserve(connection: Connection, wanted: Sequence[Place], grace: timedelta) -> list[Reservation]:
+    if not wanted:
         return []
-    ordered = sorted(blobs, key=lambda facts: facts.sha256)  # in one order everywhere: no deadlocks
-    connection.execute(
-        _RESERVE_BLOB,
-        [{"sha256": one.sha256, "size": one.size, "media_type": one.media_type, "grace": grace} for one in ordered],
+    stores = {name for _, name in wanted}
+    locking.share_stores(connection, stores)
+    blobs = {(one.sha256, one.size, one.media_type) for one, _ in wanted}
+    places = [(one.sha256, name) for one, name in wanted]
+    given = {**_BLOBS.parameters(list(blobs)), **_PLACES.parameters(places), "grace": grace}
+    found = {(row.blob, row.store): row for row in connection.execute(_RESERVE, given)}
+    if not found:
+        raise locking.refused(locking.closed_stores(connection, stores))
+    return [_reservation(one, name, found[one.sha256, name]) for one, name in wanted]
+
+
+def _reservation(one: BlobFacts, name: str, row: Row[Any]) -> Reservation:
+    replica = Replica(one, name, row.generation)
+    return Reservation(
+        replica,
+        healthy=row.state == "healthy",
+        corrupt=row.state == "corrupt",
+        placed=row.state == "pending" and row.last_verified_at is not None,
     )
-    found = connection.execute(
-        _RESERVE_REPLICA, [{"blob": one.sha256, "store": store, "state": "pending"} for one in ordered]
-    )
-    by_hash = {row.blob: row for row in found}
-    return [
-        Reservation(
-            Replica(one, store, by_hash[one.sha256].generation),
-            healthy=by_hash[one.sha256].state == "healthy",
-            corrupt=by_hash[one.sha256].state == "corrupt",
-            placed=by_hash[one.sha256].state == "pending" and by_hash[one.sha256].last_verified_at is not None,
-        )
-        for one in blobs
-    ]
 
 
 def _renew(connection: Connection, lost: Replica) -> Reservation:
     facts = lost.blob
+    locking.share_stores(connection, [lost.store])
+    if closed := locking.closed_stores(connection, [lost.store]):
+        raise locking.refused(closed)
     renewed = connection.execute(
         update(replica)
         .where(replica.c.blob == facts.sha256, replica.c.store == lost.store, replica.c.generation == lost.generation)
@@ -212,7 +263,7 @@ def _renew(connection: Connection, lost: Replica) -> Reservation:
         .returning(replica.c.generation)
     ).scalar()
     if renewed is None:
-        [reservation] = _reserve(connection, [facts], lost.store, timedelta(0))
+        [reservation] = _reserve(connection, [(facts, lost.store)], timedelta(0))
         return reservation
     connection.execute(insert(garbage).values(store=lost.store, key=lost.key))
     return Reservation(Replica(facts, lost.store, renewed), healthy=False)

@@ -1,14 +1,14 @@
 """The way out: what nothing refers to becomes rows of `garbage`, and only those name objects to delete.
 
-Lock order: blob, then replica, and never a wait for either (`SKIP LOCKED`). Whoever is about to refer to a blob holds
-a lock on its replica (`blobs.confirm`) or on the blob itself (`variants.want`) until COMMIT: such a blob is skipped.
-Whoever comes after our lock finds its replica row gone. References are counted only under the locks, in a statement of
-their own, so that it sees everything committed before them.
+It waits neither for a blob nor for a replica (metadata/locking.py). Who is about to refer to a blob holds a lock on it
+until COMMIT (`blobs.confirm`, `variants.want`): such a blob is skipped. Who comes after our lock finds its replica row
+gone. References are counted, and what is said of stores is read, only under the locks, in statements of their own, so
+that they see everything committed before them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
@@ -33,9 +33,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from core.failpoints import failpoint
-from core.model import BlobFacts
-from metadata import rows, stretches
-from metadata.schema import asset, asset_variant, blob, failure, garbage, replica, variant
+from core.model import BlobFacts, StoreState
+from metadata import locking, rows, stretches
+from metadata.schema import asset, asset_variant, blob, failure, garbage, replica, store, variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Held:
     healthy: bool
 
 
-Needed = Callable[[BlobFacts, Sequence[Held], Iterator[Reference]], frozenset[str]]
-"""Of the stores that hold a blob, those whose replica one of the references has a reason to keep. Takes no more of the
-references than it needs, and lets `ManyReferences` pass: then all of it stays."""
+Needed = Callable[[BlobFacts, Sequence[Held], Iterator[Reference], Mapping[str, StoreState]], frozenset[str]]
+"""Of the stores that hold a blob, those whose replica one of the references has a reason to keep, by what is said of
+stores. Takes no more of the references than it needs, and lets `ManyReferences` pass: then all of it stays."""
 
 
 def collect(connection: Connection, limit: int, needed: Needed) -> tuple[int, int]:
@@ -108,17 +108,17 @@ def give_up_pending(connection: Connection, older_than: timedelta, limit: int) -
         .with_for_update(skip_locked=True)
     )
     found = connection.execute(stale).all()
-    for sha256, store in found:
-        discard_replicas(connection, [sha256], store)
+    for sha256, name in found:
+        discard_replicas(connection, [sha256], name)
         # The blob itself goes the one way there is, after its references are counted.
         connection.execute(update(blob).where(blob.c.sha256 == sha256).values(gc_after=func.now()))
     return len(found)
 
 
-def garbage_page(connection: Connection, limit: int, store: str | None) -> list[Garbage]:
+def garbage_page(connection: Connection, limit: int, name: str | None) -> list[Garbage]:
     query = select(garbage.c.id, garbage.c.store, garbage.c.key).limit(limit)
     query = (
-        query.order_by(garbage.c.id) if store is None else query.where(garbage.c.store == store).order_by(garbage.c.key)
+        query.order_by(garbage.c.id) if name is None else query.where(garbage.c.store == name).order_by(garbage.c.key)
     )
     return [Garbage(row.id, row.store, row.key) for row in connection.execute(query)]
 
@@ -144,11 +144,8 @@ def _lock_due(connection: Connection, limit: int) -> list[bytes]:
     )
     if not due:
         return []
-    own = select(replica.c.blob, replica.c.store).where(replica.c.blob.in_(due))
-    everything = connection.execute(own).all()
-    free = set(connection.execute(own.with_for_update(skip_locked=True)).all())
-    busy = {row.blob for row in everything if row not in free}
-    return [sha256 for sha256 in due if sha256 not in busy]
+    free = locking.lock_free_replicas(connection, due)
+    return [sha256 for sha256 in due if sha256 in free]
 
 
 def _drop_unwanted_variants(connection: Connection, sources: Sequence[bytes]) -> None:
@@ -165,6 +162,12 @@ def _drop_unwanted_variants(connection: Connection, sources: Sequence[bytes]) ->
         connection.execute(
             update(blob).where(blob.c.sha256.in_(outputs), blob.c.gc_after.is_(None)).values(gc_after=func.now())
         )
+
+
+def states(connection: Connection) -> Mapping[str, StoreState]:
+    """Of the stores of which something was said."""
+    query = select(store.c.name, store.c.state, store.c.successor)
+    return {row.name: StoreState(*row) for row in connection.execute(query)}
 
 
 REFERENCES = 500
@@ -185,7 +188,7 @@ def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed
     held: dict[bytes, list[Any]] = {}
     for row in connection.execute(query):
         held.setdefault(row.blob, []).append(row)
-    looked_at, read = set(blobs), 0
+    looked_at, read, said = set(blobs), 0, states(connection)
     for sha256, replicas in held.items():
         if len(replicas) < 2:
             continue
@@ -196,7 +199,7 @@ def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed
         rules = [Held(row.store, row.stands_for or row.store, row.state == "healthy") for row in replicas]
         counted = _Counted(references(connection, sha256))
         try:
-            keep = needed(facts, rules, counted)
+            keep = needed(facts, rules, counted, said)
         except ManyReferences:
             continue
         finally:
@@ -263,9 +266,9 @@ def _pages(
         after = found[-1].id
 
 
-def discard_replicas(connection: Connection, blobs: Sequence[bytes], store: str | None = None) -> None:
+def discard_replicas(connection: Connection, blobs: Sequence[bytes], name: str | None = None) -> None:
     """The rows go, and their keys become garbage."""
-    chosen = and_(replica.c.blob.in_(blobs), true() if store is None else replica.c.store == store)
+    chosen = and_(replica.c.blob.in_(blobs), true() if name is None else replica.c.store == name)
     key = func.encode(replica.c.blob, "hex", type_=Text).concat(".").concat(cast(replica.c.generation, Text))
     connection.execute(insert(garbage).from_select(["store", "key"], select(replica.c.store, key).where(chosen)))
     connection.execute(delete(replica).where(chosen))

@@ -6,13 +6,13 @@ Until then the second has no reason to stay while the first is healthy, so a mov
 (`leave_to_gc`).
 
 The last step locks the blob and all of its replicas and waits for none of them, exactly as gc does (see
-metadata/collection.py), and asks once more whether the references agree. So an upload of the same bytes either has
+metadata/locking.py), and asks once more whether the references agree. So an upload of the same bytes either has
 its replica confirmed before, and keeps the home or finds it gone and begins again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,9 +22,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
-from core.model import Replica
+from core.model import Replica, StoreState
 from database.transactions import Database
-from metadata import collection, rows, stretches
+from metadata import collection, locking, rows, stretches
 from metadata.collection import Held, Reference
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
 from metadata.stretches import Counted
@@ -65,9 +65,9 @@ class Move:
     place: str
 
 
-Choice = Callable[[Home, Iterator[Reference]], Move | None]
-"""Where a home is to move, seeing what holds its blob. Takes no more of the references than it needs. None: it
-stays."""
+Choice = Callable[[Home, Iterator[Reference], Mapping[str, StoreState] | None], Move | None]
+"""Where a home is to move, seeing what holds its blob and what is said of stores; without that, by what the process
+heard lately. Takes no more of the references than it needs. None: it stays."""
 
 
 class Demotion:
@@ -89,7 +89,7 @@ class Demotion:
         return self._database.read(_homes, store, after, last, filters)
 
     def choose(self, home: Home, choice: Choice) -> Move | None:
-        return self._database.read(_chosen, home, choice)
+        return self._database.read(_chosen, home, choice, None)
 
     def begin(self, home: Home, move: Move, lease: timedelta) -> tuple[Replica, bool]:
         """The replica that is to stand for the home, wanted from now on if there was none, and whether it is healthy.
@@ -97,7 +97,7 @@ class Demotion:
 
         Raises:
             NotFound: the blob is gone.
-            Superseded: somebody is putting it there, or it stands for another store.
+            Superseded: somebody is putting it there, or it stands for another store; or the target takes nothing new.
         """
         return self._database.run(_begin, home, move, lease)
 
@@ -168,6 +168,9 @@ def _with_others(connection: Connection, store: str, found: Sequence[Any]) -> li
 
 def _begin(connection: Connection, home: Home, move: Move, lease: timedelta) -> tuple[Replica, bool]:
     sha256 = home.replica.blob.sha256
+    locking.share_stores(connection, [move.target])
+    if closed := locking.closed_stores(connection, [move.target]):
+        raise locking.refused(closed)
     known = select(blob.c.size).where(blob.c.sha256 == sha256)
     if connection.scalar(known.with_for_update(read=True, key_share=True)) is None:
         raise NotFound("the blob is gone")
@@ -203,7 +206,7 @@ def _begin(connection: Connection, home: Home, move: Move, lease: timedelta) -> 
 
 def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choice: Choice) -> bool:
     sha256, store = home.replica.blob.sha256, home.replica.store
-    if not _locked(connection, sha256):
+    if not locking.lock_free_blob(connection, sha256):
         return False
     leaving = _candidates(store).where(replica.c.blob == sha256, replica.c.generation == home.replica.generation)
     now = _with_others(connection, store, connection.execute(leaving).all())
@@ -216,7 +219,7 @@ def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choi
     )
     if not now or connection.execute(select(replica.c.store).where(heir)).first() is None:
         return False
-    if _chosen(connection, now[0], choice) != move:
+    if _chosen(connection, now[0], choice, collection.states(connection)) != move:
         return False
     connection.execute(delete(replica).where(replica.c.blob == sha256, replica.c.store == store))
     connection.execute(insert(garbage).values(store=store, key=home.replica.key))
@@ -225,22 +228,12 @@ def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choi
     return True
 
 
-def _chosen(connection: Connection, home: Home, choice: Choice) -> Move | None:
+def _chosen(connection: Connection, home: Home, choice: Choice, said: Mapping[str, StoreState] | None) -> Move | None:
     """What more assets hold than can be looked at stays."""
     try:
-        return choice(home, collection.references(connection, home.replica.blob.sha256))
+        return choice(home, collection.references(connection, home.replica.blob.sha256), said)
     except collection.ManyReferences:
         return None
-
-
-def _locked(connection: Connection, sha256: bytes) -> bool:
-    """The blob and its replicas. False: somebody else holds one of them, or the blob is gone."""
-    own = select(blob.c.sha256).where(blob.c.sha256 == sha256)
-    if connection.execute(own.with_for_update(skip_locked=True)).first() is None:
-        return False
-    replicas = select(replica.c.store).where(replica.c.blob == sha256)
-    everything = set(connection.scalars(replicas))
-    return everything == set(connection.scalars(replicas.with_for_update(skip_locked=True)))
 
 
 def _leave_to_gc(connection: Connection, store: str, after: bytes, last: bytes) -> int:

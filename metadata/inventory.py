@@ -37,10 +37,9 @@ from uuid_utils.compat import uuid7
 
 from core.model import BlobFacts, Replica
 from database.transactions import Database
-from metadata import rows, stretches
+from metadata import locking, rows, stretches
 from metadata.arrays import Rows
 from metadata.lost import SICK
-from metadata.restored import settle_names
 from metadata.schema import asset, asset_variant, garbage, installation, replica, variant
 from metadata.stretches import Counted
 
@@ -230,7 +229,7 @@ def _unnamed(connection: Connection, store: str, listed: Sequence[Named]) -> lis
 
 
 def _discard(connection: Connection, store: str, listed: Sequence[Named]) -> list[Named]:
-    settle_names(connection)
+    locking.settle_names(connection)
     found = _unnamed(connection, store, listed)
     if found:
         keys = [{"store": store, "key": f"{sha256.hex()}.{generation}"} for sha256, generation in found]

@@ -29,20 +29,13 @@ def link(
     if not wants:
         return []
     distinct = {want.recipe_hash: want for want in wants}
-    made = connection.execute(
-        insert(variant)
-        .values(lease_until=null() if lease is None else func.clock_timestamp() + lease)
-        .on_conflict_do_nothing(index_elements=[variant.c.source, variant.c.recipe_hash])
-        .returning(*rows.LEASED, variant.c.recipe_hash),
-        [_row(source, distinct[key], started=int(lease is not None)) for key in sorted(distinct)],
-    ).all()
-    ids = {row.recipe_hash: row.id for row in made}
-    existing = [key for key in distinct if key not in ids]
-    if existing:
-        query = select(variant.c.recipe_hash, variant.c.id).where(
-            variant.c.source == source, variant.c.recipe_hash.in_(existing)
-        )
-        ids |= {row.recipe_hash: row.id for row in connection.execute(query)}
+    made: list[rows.AnyRow] = []
+    ids: dict[bytes, UUID] = {}
+    while absent := [distinct[key] for key in sorted(distinct) if key not in ids]:
+        new = _made(connection, source, absent, lease)
+        made += new
+        ids |= {row.recipe_hash: row.id for row in new}
+        ids |= _kept(connection, source, [key for key in distinct if key not in ids])
     asked = {(ids[want.recipe_hash], want.profile or ""): want.eager for want in wants}
     connection.execute(
         _ASK_EAGERLY if any(asked.values()) else _ASK,
@@ -52,6 +45,29 @@ def link(
         ],
     )
     return [rows.to_leased(row) for row in made] if lease is not None else []
+
+
+def _made(
+    connection: Connection, source: bytes, wants: Sequence[WantedVariant], lease: timedelta | None
+) -> Sequence[rows.AnyRow]:
+    return connection.execute(
+        insert(variant)
+        .values(lease_until=null() if lease is None else func.clock_timestamp() + lease)
+        .on_conflict_do_nothing(index_elements=[variant.c.source, variant.c.recipe_hash])
+        .returning(*rows.LEASED, variant.c.recipe_hash),
+        [_row(source, one, started=int(lease is not None)) for one in wants],
+    ).all()
+
+
+def _kept(connection: Connection, source: bytes, hashes: Sequence[bytes]) -> dict[bytes, UUID]:
+    """Those that are there and stay until COMMIT. One that failed may be forgotten just now, and is to be made anew."""
+    if not hashes:
+        return {}
+    query = select(variant.c.recipe_hash, variant.c.id).where(
+        variant.c.source == source, variant.c.recipe_hash.in_(hashes)
+    )
+    held = query.order_by(variant.c.recipe_hash).with_for_update(read=True, key_share=True)
+    return {row.recipe_hash: row.id for row in connection.execute(held)}
 
 
 def _row(source: bytes, want: WantedVariant, *, started: int) -> dict[str, object]:

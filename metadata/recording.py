@@ -1,9 +1,9 @@
 """The metadata transaction: everything an ingest writes, or nothing of it.
 
-Order: the lock on the asset id (so that a replay and a delete see each other), is it known?, the replica (from here on
-gc leaves the blob alone), the rows, and the counter of the path with the asset's own row last: all uploads to one path
-meet there, and whoever has it has nothing left to do but COMMIT. A replay never reaches the counter, so entries are
-gapless.
+Order: the lock on the asset id (so that a replay and a delete see each other), is it known?, the blob and its replica
+(from here on gc leaves them alone), the rows, and the counter of the path with the asset's own row last: all uploads to
+one path meet there, and whoever has it has nothing left to do but COMMIT. A replay never reaches the counter, so
+entries are gapless.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from sqlalchemy.sql import false as sql_false
 from core import clock
 from core.failpoints import failpoint
 from core.model import Manifest, Recorded, Replica, WantedVariant
-from metadata import blobs, links, outbox, repairs, times
+from database.session import with_next
+from metadata import blobs, links, locking, outbox, repairs, times
 from metadata.paths import AssetPath
 from metadata.schema import asset, failure, label, path_counter, tag, tombstone, upload
 
@@ -40,7 +41,7 @@ class Known:
 def lock_asset(connection: Connection, asset_id: UUID) -> None:
     """Until COMMIT nobody else records or deletes this asset. Of an id of any version these 64 bits are random."""
     key = int.from_bytes(asset_id.bytes[8:], "big", signed=True)
-    connection.execute(_LOCK_ASSET, {"key": key})
+    with_next(connection, _LOCK_ASSET, {"key": key})
 
 
 _LOCK_ASSET = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)))
@@ -68,6 +69,7 @@ def record(
 ) -> Recorded:
     host_now = clock.now()
     lock_asset(connection, manifest.asset_id)
+    locking.share_stores(connection, later)
     known = find_known(connection, manifest.asset_id)
     if known is not None:
         conflict = known.fingerprint != manifest.fingerprint
@@ -75,7 +77,7 @@ def record(
             _settle_upload(connection, manifest, known.path, attempts, host_now)
         return Recorded(known.entry, replay=True, conflict=conflict)
     blobs.confirm(connection, replicas)
-    repairs.want(connection, manifest.sha256, later)
+    repairs.want(connection, [(manifest.sha256, name) for name in later])
     leased = links.link(connection, manifest.asset_id, manifest.sha256, wants, lease)
     _insert_details(connection, manifest)
     _settle_upload(connection, manifest, manifest.path, attempts, host_now)

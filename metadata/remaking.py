@@ -1,7 +1,7 @@
 """A variant whose bytes are lost is made again: it was made once, and its source is there.
 
 In one transaction the variant is pending again, under a fence that no former holder has, and the replicas of what it
-was are garbage, unless something else needs them. Lock order: blob, then replica, and never a wait for a replica: who
+was are garbage, unless something else needs them. It waits for the blob and for no replica (metadata/locking.py): who
 holds one is about to say something else of it. Of several who find the loss at once one does it, and the others see it
 done.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, exists, func, or_, select, update
 
 from core.failpoints import failpoint
+from metadata import locking
 from metadata.collection import discard_replicas
 from metadata.schema import asset, blob, replica, variant
 
@@ -51,10 +52,10 @@ def _is_lost(connection: Connection, sha256: bytes) -> bool:
     held = select(blob.c.sha256).where(blob.c.sha256 == sha256).with_for_update()
     if connection.scalar(held) is None:
         return False
-    own = select(replica.c.store, replica.c.state).where(replica.c.blob == sha256)
-    free = connection.execute(own.with_for_update(skip_locked=True)).all()
-    there = connection.execute(own).all()
-    return len(free) == len(there) and not {row.state for row in there} & {"healthy", "pending"}
+    if not locking.lock_free_replicas(connection, [sha256]):
+        return False
+    there = set(connection.scalars(select(replica.c.state).where(replica.c.blob == sha256)))
+    return not there & {"healthy", "pending"}
 
 
 def _is_needed(connection: Connection, sha256: bytes) -> bool:

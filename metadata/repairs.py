@@ -10,16 +10,33 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Text,
+    and_,
+    case,
+    column,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import NotFound, StoreUnavailable, Superseded
 from core.model import Replica
 from database.transactions import Database
-from metadata import blobs, rows, tiers
+from metadata import blobs, locking, rows, tiers
+from metadata.arrays import Rows
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
 
 DUE = ("missing", "corrupt")
+LEFT_TO_ITS_WRITER = timedelta(minutes=10)
+"""So long repair waits for who has reserved what a rule asks for as well."""
 
 DOUBLINGS = 8
 DOUBLINGS_WITHOUT_SOURCE = 12
@@ -57,10 +74,11 @@ class Repairs:
 
     def ensure(self, sha256: bytes, store: str, lease: timedelta) -> tuple[Replica, bool]:
         """The replica of a blob in a store, wanted from now on if there was none, and whether it is healthy. One that
-        is not is left to the caller before `lease` has passed.
+        is not, be it reserved by an upload that did not end, is left to the caller before `lease` has passed.
 
         Raises:
             NotFound: the blob is gone.
+            StoreUnavailable: the store takes nothing new.
         """
         return self._database.run(_ensure, sha256, store, lease)
 
@@ -87,43 +105,70 @@ class Repairs:
         self._database.run(_failed, broken, detail, delay)
 
 
-def want(connection: Connection, sha256: bytes, stores: Sequence[str]) -> None:
-    """These stores shall hold the blob, too; what they have already stays as it is, and is asked for by a rule."""
-    if not stores:
-        return
-    connection.execute(
-        update(replica)
-        .where(replica.c.blob == sha256, replica.c.store.in_(stores))
-        .where(replica.c.promoted_at.is_not(None))
-        .values(promoted_at=None)
+_WANTED = Rows("wanted", column("blob", LargeBinary), column("store", Text))
+_CLOSED = locking.closed(select(_WANTED.c.store))
+_NEW = insert(replica).from_select(
+    ["blob", "store", "generation", "state", "next_check_at"],
+    select(_WANTED.c.blob, _WANTED.c.store, generation_seq.next_value(), literal("missing"), func.now())
+    .where(~_CLOSED.exists())
+    .order_by(_WANTED.c.blob, _WANTED.c.store),
+)
+_UNCERTAIN = replica.c.state == "pending"
+_ADDED = (
+    _NEW.on_conflict_do_update(
+        index_elements=[replica.c.blob, replica.c.store],
+        set_={
+            "promoted_at": None,  # a rule asks for it from now on
+            # Whether its writer comes to an end or not.
+            "state": case((_UNCERTAIN, "missing"), else_=replica.c.state),
+            "next_check_at": case((_UNCERTAIN, func.now() + LEFT_TO_ITS_WRITER), else_=replica.c.next_check_at),
+        },
+        where=or_(_UNCERTAIN, replica.c.promoted_at.is_not(None)),
     )
-    values = [{"blob": sha256, "store": name} for name in sorted(stores)]
-    added = connection.execute(
-        insert(replica)
-        .values(generation=generation_seq.next_value(), state="missing", next_check_at=func.now())
-        .on_conflict_do_nothing()
-        .returning(replica.c.blob, replica.c.store, replica.c.generation),
-        values,
-    ).all()
-    if added:
-        connection.execute(insert(verify_event).values(result="wanted"), [row._asdict() for row in added])
+    .returning(replica.c.blob, replica.c.store, replica.c.generation)
+    .cte("added")
+)
+_NOTED = (
+    insert(verify_event)
+    .from_select(["blob", "store", "generation", "result"], select(_ADDED, literal("wanted")))
+    .cte("noted")
+)
+_WANT = _CLOSED.add_cte(_NOTED)
 
 
-def _ensure(connection: Connection, sha256: bytes, store: str, lease: timedelta) -> tuple[Replica, bool]:
+def want(connection: Connection, wanted: Sequence[tuple[bytes, str]]) -> None:
+    """These stores shall hold these blobs, too; what they have already stays as it is, and is asked for by a rule. The
+    caller shares the stores (`locking.share_stores`) and holds the blobs.
+
+    Raises:
+        Superseded: one of the stores takes nothing new any more.
+    """
+    if not wanted:
+        return
+    if closed := [str(name) for name in connection.scalars(_WANT, _WANTED.parameters(wanted))]:
+        raise locking.refused(closed)
+
+
+def _ensure(connection: Connection, sha256: bytes, name: str, lease: timedelta) -> tuple[Replica, bool]:
+    locking.share_stores(connection, [name])
     known = select(blob.c.size).where(blob.c.sha256 == sha256)
     if connection.scalar(known.with_for_update(read=True, key_share=True)) is None:
         raise NotFound("the blob is gone")
-    want(connection, sha256, [store])
+    try:
+        want(connection, [(sha256, name)])
+    except Superseded:
+        raise StoreUnavailable(f"{name!r} takes nothing new: say that it is active, or name another store") from None
     connection.execute(
         update(replica)
-        .where(replica.c.blob == sha256, replica.c.store == store, replica.c.state.in_(DUE))
+        .where(replica.c.blob == sha256, replica.c.store == name, replica.c.state.in_(DUE))
         .values(next_check_at=func.now() + lease)
     )
-    row = connection.execute(rows.replicas().where(replica.c.blob == sha256, replica.c.store == store)).one()
+    row = connection.execute(rows.replicas().where(replica.c.blob == sha256, replica.c.store == name)).one()
     return rows.to_replica(row), row.state == "healthy"
 
 
 def _mark(connection: Connection, found: Replica, state: str, detail: str) -> Outcome | None:
+    locking.lock_replicas(connection, found.blob.sha256)
     if tiers.discard(connection, and_(_is(found), replica.c.state == "healthy")):
         _note(connection, found, state, detail)
         return "dropped"
@@ -157,6 +202,7 @@ def _take(connection: Connection, limit: int, lease: timedelta) -> list[Replica]
 
 
 def _begin(connection: Connection, broken: Replica) -> Replica:
+    locking.lock_replicas(connection, broken.blob.sha256)
     sources = select(replica.c.store).where(replica.c.blob == broken.blob.sha256, replica.c.state == "healthy")
     if connection.execute(sources.limit(1)).first() is None:
         raise StoreUnavailable(f"no healthy replica of {broken.key} is left to repair it from")
@@ -192,6 +238,7 @@ def _verified(connection: Connection, found: Replica) -> None:
 
 
 def _failed(connection: Connection, broken: Replica, detail: str, delay: timedelta) -> None:
+    locking.lock_replicas(connection, broken.blob.sha256)
     other = replica.alias("other")
     source = exists().where(other.c.blob == replica.c.blob, other.c.state == "healthy")
     doublings = case((source, DOUBLINGS), else_=DOUBLINGS_WITHOUT_SOURCE)

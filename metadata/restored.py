@@ -16,15 +16,13 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.model import BlobFacts, Replica
 from database.transactions import Database
-from metadata import rows
+from metadata import locking, rows
 from metadata.schema import blob, garbage, replica, verify_event
 
 MARGIN = 1 << 20
 """`setval` after a look at the sequence is no atomic step, and reservations may go on meanwhile: not so many."""
 LEFT_ALONE = timedelta(minutes=10)
 """So long the repair of replicas leaves one that is being taken to whoever takes it."""
-
-_NAMES_ARE_SETTLED = text("SELECT pg_advisory_xact_lock(hashtext('millrace unnamed objects'))")
 
 
 class Restored:
@@ -52,13 +50,9 @@ class Restored:
     def take(self, found: Replica, instead: Replica | None, grace: timedelta) -> bool:
         """An object that no row names is the blob's replica in its store from now on, still to be confirmed by
         `repairs.done`; `instead` of one whose object is not there. After `grace` gc looks whether a rule asks for it.
-        False: something names it by now, the blob is gone, or its replica is another."""
+        False: something names it by now, the blob is gone, or its replica is another; or its store takes nothing new,
+        and another one has a good copy: the last one is taken wherever it lies."""
         return self._database.run(_take, found, instead, grace)
-
-
-def settle_names(connection: Connection) -> None:
-    """Until COMMIT nobody else decides about objects that nothing names."""
-    connection.execute(_NAMES_ARE_SETTLED)
 
 
 def _go_beyond(connection: Connection, generation: int) -> int:
@@ -71,7 +65,8 @@ def _go_beyond(connection: Connection, generation: int) -> int:
 
 
 def _take(connection: Connection, found: Replica, instead: Replica | None, grace: timedelta) -> bool:
-    settle_names(connection)
+    locking.settle_names(connection)
+    locking.share_stores(connection, [found.store])
     sha256 = found.blob.sha256
     spared = (
         update(blob)
@@ -79,6 +74,8 @@ def _take(connection: Connection, found: Replica, instead: Replica | None, grace
         .values(gc_after=func.coalesce(blob.c.gc_after, func.now() + grace))
     )
     if not connection.execute(spared).rowcount or _is_named(connection, found):
+        return False
+    if locking.closed_stores(connection, [found.store]) and _has_another(connection, found):
         return False
     values = {"generation": found.generation, "state": "missing", "next_check_at": func.now() + LEFT_ALONE}
     if instead is None:
@@ -95,6 +92,13 @@ def _take(connection: Connection, found: Replica, instead: Replica | None, grace
     event = {"blob": sha256, "store": found.store, "generation": found.generation}
     connection.execute(insert(verify_event).values(result="wanted", detail="found in its store", **event))
     return True
+
+
+def _has_another(connection: Connection, found: Replica) -> bool:
+    """Another store has a good copy, which stays good until COMMIT."""
+    locking.lock_replicas(connection, found.blob.sha256)
+    good = (replica.c.blob == found.blob.sha256, replica.c.store != found.store, replica.c.state == "healthy")
+    return bool(connection.scalar(select(exists().where(*good, replica.c.promoted_at.is_(None)))))
 
 
 def _is_named(connection: Connection, found: Replica) -> bool:

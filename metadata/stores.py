@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, delete, exists, func, or_, select, true, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica, StoreState
 from database.transactions import Database
-from metadata import rows, stretches
+from metadata import collection, locking, rows, stretches
 from metadata.schema import blob, garbage, replica, store
 from metadata.stretches import Counted
+
+ABANDONED = 500
+"""In one transaction."""
 
 
 class Stores:
@@ -20,20 +23,22 @@ class Stores:
 
     def states(self) -> Mapping[str, StoreState]:
         """Of the stores of which something was said."""
-        query = select(store.c.name, store.c.state, store.c.successor)
-        return self._database.read(lambda connection: {row.name: StoreState(*row) for row in connection.execute(query)})
+        return self._database.read(collection.states)
 
-    def set_state(self, wanted: StoreState) -> float:
-        """Returns for how many seconds that has been said already."""
-        return self._database.run(_set_state, wanted)
+    def set_state(self, wanted: StoreState) -> None:
+        """From its COMMIT on nobody begins anything in the store by what was said before. Waits for those who are at
+        that just now, and those who come later wait for it."""
+        self._database.run(_set_state, wanted)
 
     def count(self, name: str, after: bytes) -> Counted:
         """Replicas that are recorded in a store, reserved ones left out, within one stretch."""
         return self._database.read(stretches.count, name, after, true())
 
-    def reserved(self, name: str, seconds: float) -> int:
-        """Replicas that somebody began to put there in the last `seconds` and did not confirm."""
-        return self._database.read(_reserved, name, seconds)
+    def abandon(self, name: str) -> None:
+        """In a store that takes nothing new, what is reserved and not confirmed becomes garbage, and who reserved it
+        plans again."""
+        while self._database.run(_abandon, name):
+            pass
 
     def page(self, name: str, after: bytes, limit: int) -> list[Replica]:
         """Its recorded replicas in the order of their hashes, healthy or not."""
@@ -45,7 +50,8 @@ class Stores:
         return self._database.run(_drop, leaving, stays)
 
 
-def _set_state(connection: Connection, wanted: StoreState) -> float:
+def _set_state(connection: Connection, wanted: StoreState) -> None:
+    locking.take_store(connection, wanted.name)
     values = {"state": wanted.state, "successor": wanted.successor, "changed_at": func.now()}
     statement = insert(store).values(name=wanted.name, **values)
     connection.execute(
@@ -55,15 +61,23 @@ def _set_state(connection: Connection, wanted: StoreState) -> float:
             where=or_(store.c.state != wanted.state, store.c.successor.is_distinct_from(wanted.successor)),
         )
     )
-    since = select(func.extract("epoch", func.now() - store.c.changed_at)).where(store.c.name == wanted.name)
-    return float(connection.scalar(since) or 0)
 
 
-def _reserved(connection: Connection, name: str, seconds: float) -> int:
-    lately = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
-    query = select(func.count()).select_from(replica)
-    query = query.where(replica.c.store == name, replica.c.state == "pending", replica.c.reserved_at > lately)
-    return int(connection.scalar(query) or 0)
+def _abandon(connection: Connection, name: str) -> int:
+    """How many were looked at. Nobody reserves there any more, so one that is not confirmed when it is locked here
+    never will be."""
+    locking.share_stores(connection, [name])
+    if not locking.closed_stores(connection, [name]):
+        return 0  # somebody reopened it
+    reserved = (replica.c.store == name, replica.c.state == "pending")
+    found = connection.scalars(select(replica.c.blob).where(*reserved).limit(ABANDONED)).all()
+    held = select(blob.c.sha256).where(blob.c.sha256.in_(found)).order_by(blob.c.sha256)
+    connection.execute(held.with_for_update(key_share=True)).all()
+    left = select(replica.c.blob).where(*reserved, replica.c.blob.in_(found)).order_by(replica.c.blob)
+    gone = connection.scalars(left.with_for_update()).all()
+    collection.discard_replicas(connection, gone, name)
+    connection.execute(update(blob).where(blob.c.sha256.in_(gone)).values(gc_after=func.now()))
+    return len(found)
 
 
 def _page(connection: Connection, name: str, after: bytes, limit: int) -> list[Replica]:
@@ -72,13 +86,15 @@ def _page(connection: Connection, name: str, after: bytes, limit: int) -> list[R
 
 
 def _drop(connection: Connection, leaving: Replica, stays: Replica) -> bool:
-    held = select(replica.c.state).where(
+    locking.lock_replicas(connection, leaving.blob.sha256)
+    heir = and_(
         replica.c.blob == stays.blob.sha256,
         replica.c.store == stays.store,
         replica.c.generation == stays.generation,
+        replica.c.state == "healthy",
         replica.c.promoted_at.is_(None),
     )
-    if connection.scalar(held.with_for_update(read=True, key_share=True)) != "healthy":
+    if connection.execute(select(replica.c.store).where(heir)).first() is None:
         return False
     dropped = connection.execute(
         delete(replica)
@@ -86,7 +102,6 @@ def _drop(connection: Connection, leaving: Replica, stays: Replica) -> bool:
             replica.c.blob == leaving.blob.sha256,
             replica.c.store == leaving.store,
             replica.c.generation == leaving.generation,
-            exists().where(blob.c.sha256 == replica.c.blob),
         )
         .returning(replica.c.stands_for)
     ).one_or_none()
@@ -94,7 +109,6 @@ def _drop(connection: Connection, leaving: Replica, stays: Replica) -> bool:
         return False
     connection.execute(insert(garbage).values(store=leaving.store, key=leaving.key))
     if dropped.stands_for not in (None, stays.store):
-        heir = update(replica).where(replica.c.blob == stays.blob.sha256, replica.c.store == stays.store)
-        heir = heir.where(replica.c.stands_for.is_(None), replica.c.promoted_at.is_(None))
-        connection.execute(heir.values(stands_for=dropped.stands_for))
+        free = update(replica).where(heir, replica.c.stands_for.is_(None))
+        connection.execute(free.values(stands_for=dropped.stands_for))
     return True

@@ -8,7 +8,6 @@ rule asks for: its row first, and its key is garbage. What lies in a store may p
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,7 +33,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica
 from database.transactions import Database
-from metadata.schema import blob, garbage, generation_seq, metadata, replica, store
+from metadata import locking
+from metadata.schema import blob, garbage, generation_seq, metadata, replica
 
 promoted_bytes = Table(  # how much the copies for faster reading take: the sum over a store
     "promoted_bytes",
@@ -89,12 +89,17 @@ class Tiers:
 
     def drop(self, one: Replica) -> bool:
         """False: it is no copy that may go."""
-        return self._database.run(lambda connection: bool(discard(connection, _is(one))))
+        return self._database.run(_drop, one)
+
+
+def _drop(connection: Connection, one: Replica) -> bool:
+    locking.lock_replicas(connection, one.blob.sha256)
+    return bool(discard(connection, _is(one)))
 
 
 def discard(connection: Connection, chosen: ColumnElement[bool]) -> list[bytes]:
     """Of the chosen replicas, those that are copies for faster reading go, while one that a rule asks for is healthy.
-    Whoever deletes such a one leaves another of its kind, so nothing is locked for the other's sake."""
+    The caller has locked all replicas of their blobs: the one that this rests on, too."""
     gone = connection.execute(
         delete(replica).where(chosen, _may_go()).returning(replica.c.blob, replica.c.store, replica.c.generation)
     ).all()
@@ -141,8 +146,9 @@ def _there(connection: Connection, blobs: Sequence[bytes], name: str) -> dict[by
 
 
 def _promote(connection: Connection, blobs: Sequence[bytes], name: str, up_to: int, max_bytes: int) -> list[bytes]:
-    _take_turn(connection, name)
-    if not _takes_new(connection, name):
+    locking.take_promotions(connection, name)
+    locking.share_stores(connection, [name])
+    if locking.closed_stores(connection, [name]):
         return []
     sizes = _absent(connection, blobs, name, max_bytes)
     used, unfilled = _used(connection, name)
@@ -163,17 +169,6 @@ def _promote(connection: Connection, blobs: Sequence[bytes], name: str, up_to: i
         [{"blob": sha256, "store": name} for sha256 in sorted(chosen)],  # in one order everywhere: no deadlocks
     )
     return list(added)
-
-
-def _take_turn(connection: Connection, name: str) -> None:
-    """Until COMMIT nobody else promotes to this store, or evicts what is too much."""
-    key = int.from_bytes(hashlib.sha256(f"promote:{name}".encode()).digest()[:8], "big", signed=True)
-    connection.execute(select(func.pg_advisory_xact_lock(key)))
-
-
-def _takes_new(connection: Connection, name: str) -> bool:
-    said = select(store.c.state).where(store.c.name == name)
-    return connection.scalar(said) in (None, "active")
 
 
 def _absent(connection: Connection, blobs: Sequence[bytes], name: str, max_bytes: int) -> dict[bytes, int]:
@@ -210,14 +205,15 @@ def _fitting(blobs: Sequence[bytes], sizes: Mapping[bytes, int], room: int) -> l
 
 
 def _evict_surplus(connection: Connection, name: str, up_to: int) -> int:
-    _take_turn(connection, name)
+    locking.take_promotions(connection, name)
     used, _ = _used(connection, name)
     return len(_make_room(connection, name, used - up_to, true())) if used > up_to else 0
 
 
 def _make_room(connection: Connection, name: str, surplus: int, which: ColumnElement[bool]) -> list[int]:
-    """The sizes of the copies that went: what was read longest ago, and as many as the surplus takes. Those that
-    somebody holds stay, and so do the rest where there are too many for one transaction: the next one goes on."""
+    """The sizes of the copies that went: what was read longest ago, and as many as the surplus takes. Those of whose
+    blobs somebody holds a replica stay, and so do the rest where there are too many for one transaction: the next one
+    goes on."""
     own = and_(replica.c.store == name, replica.c.promoted_at.is_not(None), which)
     query = select(replica.c.blob, blob.c.size).join(blob, blob.c.sha256 == replica.c.blob).where(own, _may_go())
     sizes: dict[bytes, int] = {}
@@ -226,6 +222,5 @@ def _make_room(connection: Connection, name: str, surplus: int, which: ColumnEle
             break
         sizes[row.blob] = row.size
         surplus -= row.size
-    free = select(replica.c.blob).where(own, replica.c.blob.in_(list(sizes))).with_for_update(skip_locked=True)
-    held = list(connection.scalars(free))
-    return [sizes[sha256] for sha256 in discard(connection, and_(replica.c.store == name, replica.c.blob.in_(held)))]
+    free = locking.lock_free_replicas(connection, sizes)
+    return [sizes[sha256] for sha256 in discard(connection, and_(own, replica.c.blob.in_(free)))]

@@ -25,7 +25,7 @@ from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
 from database.transactions import Database
-from metadata import blobs, leases, links, outbox, remaking, repairs, rows
+from metadata import blobs, leases, links, locking, outbox, remaking, repairs, rows
 from metadata.arrays import Rows
 from metadata.assets import HOLDERS
 from metadata.outbox import catalogue_event
@@ -94,7 +94,8 @@ class Variants:
         those that were not are due for gc.
 
         Raises:
-            Superseded: gc took a reservation; nothing was written.
+            Superseded: a reservation is gone, or one of the stores that get the bytes later takes nothing new any more;
+                nothing was written.
         """
         try:
             finished = self._database.run(_finish, done)
@@ -184,9 +185,10 @@ _FINISH = select(_FINISHED.c.id).add_cte(_NOTED)
 
 
 def _finish(connection: Connection, done: Sequence[Stored]) -> int:
+    wanted = list({(one.sha256, name): None for one in done for name in one.later})
+    locking.share_stores(connection, {name for _, name in wanted})
     blobs.confirm(connection, [replica for one in done for replica in one.replicas])
-    for one in done:
-        repairs.want(connection, one.sha256, one.later)
+    repairs.want(connection, wanted)
     made = _MADE.parameters([(one.leased.id, one.leased.fence, one.sha256) for one in done])
     finished = set(connection.scalars(_FINISH, made))
     stale = [one.sha256 for one in done if one.leased.id not in finished]

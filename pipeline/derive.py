@@ -135,38 +135,30 @@ def _render(
 
 
 def _finish(services: Services, outputs: Sequence[Output]) -> None:
-    plans = _plans(services, outputs)
+    path = services.metadata.variants.path_of(outputs[0].leased.source) if services.placements.rules else "/"
     for _ in range(RESTARTS):
-        reserved = _reserve(services, outputs, plans)
-        failpoint("derive.after-reserve", str(outputs[0].leased.id))
-        replicas = _put(services, reserved, outputs)
-        failpoint("derive.after-put", str(outputs[0].leased.id))
+        plans = {one.blob.sha256: services.placements.plan(path, one.blob, variant=True) for one in outputs}
         try:
+            reserved = _reserve(services, outputs, plans)
+            failpoint("derive.after-reserve", str(outputs[0].leased.id))
+            replicas = _put(services, reserved, outputs)
+            failpoint("derive.after-put", str(outputs[0].leased.id))
             done = [Stored(one.leased, replicas[one.blob.sha256], plans[one.blob.sha256].later) for one in outputs]
             finished = services.metadata.variants.finish(done)
         except Superseded:
+            services.placements.forget_states()
             continue
         failpoint("derive.after-finish", str(outputs[0].leased.id))
         log.info("variants ready", extra={"source": outputs[0].leased.source.hex(), "ready": finished})
         return
-    raise StoreUnavailable("the reservation was lost to garbage collection several times in a row")
-
-
-def _plans(services: Services, outputs: Sequence[Output]) -> dict[bytes, Plan]:
-    placements = services.placements
-    path = services.metadata.variants.path_of(outputs[0].leased.source) if placements.rules else "/"
-    return {one.blob.sha256: placements.plan(path, one.blob, variant=True) for one in outputs}
+    raise StoreUnavailable("a reservation was lost several times in a row, to gc or a store that is emptied")
 
 
 def _reserve(services: Services, outputs: Sequence[Output], plans: Mapping[bytes, Plan]) -> list[Reservation]:
-    """One transaction for each store, in one order everywhere."""
     grace = timedelta(seconds=services.settings.work.gc_grace_seconds)
     blobs = {one.blob.sha256: one.blob for one in outputs}
-    reserved: list[Reservation] = []
-    for store in sorted({name for plan in plans.values() for name in plan.now}):
-        here = [blob for sha256, blob in blobs.items() if store in plans[sha256].now]
-        reserved += services.metadata.blobs.reserve(here, store, grace)
-    return reserved
+    wanted = [(blob, name) for sha256, blob in blobs.items() for name in plans[sha256].now]
+    return services.metadata.blobs.reserve(wanted, grace)
 
 
 def _put(services: Services, reserved: Sequence[Reservation], outputs: Sequence[Output]) -> dict[bytes, list[Replica]]:

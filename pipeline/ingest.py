@@ -31,7 +31,7 @@ from storage.staging.claim import Claim
 log = logging.getLogger(__name__)
 
 RESTARTS = 5
-"""How often a reservation may be lost to gc within one run before the entry waits."""
+"""How often a reservation may be lost within one run before the entry waits."""
 
 
 class Outcome(Enum):
@@ -148,16 +148,15 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
     work = services.settings.work
     inline = services.settings.variants.eager == "inline"
     lease = timedelta(seconds=work.lease_seconds) if inline and wants else None
-    plan = services.placements.plan(manifest.path, facts)
-    for name in plan.now:  # or the first would get the bytes again with every attempt, while the second is silent
-        require_answers(services.silence(name))
     for _ in range(RESTARTS):
-        replicas = _place_all(services, claim, facts, plan.now)
+        plan = services.placements.plan(manifest.path, facts)
         try:
+            replicas = _place_all(services, claim, facts, plan.now)
             recorded = services.metadata.assets.record(
                 manifest, replicas, wants, later=plan.later, attempts=claim.attempts.total, lease=lease
             )
         except Superseded:
+            services.placements.forget_states()
             continue
         failpoint("ingest.after-record", str(manifest.id))
         if recorded.conflict:
@@ -167,22 +166,25 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
         if wants and not inline:
             services.hints.derive(manifest.sha256, interactive=False)
         return recorded.leased
-    raise Superseded("the reservation was lost to garbage collection several times in a row")
+    raise Superseded("a reservation was lost several times in a row, to gc or a store that is emptied")
 
 
 def _place_all(services: Services, claim: Claim, facts: BlobFacts, stores: Sequence[str]) -> list[Replica]:
     """The bytes into each of the stores.
 
     Raises:
+        Superseded: one of them takes nothing new any more.
         Unavailable: one of them does not take them. Those before it need not take them again.
     """
+    for name in stores:  # or the first would get the bytes again with every attempt, while the second is silent
+        require_answers(services.silence(name))
     grace = timedelta(seconds=services.settings.work.gc_grace_seconds)
+    reserved = services.metadata.blobs.reserve([(facts, name) for name in stores], grace)
+    failpoint("ingest.after-reserve", str(claim.manifest.id))
     replicas: list[Replica] = []
     try:
-        for name in stores:
-            [reservation] = services.metadata.blobs.reserve([facts], name, grace)
-            failpoint("ingest.after-reserve", str(claim.manifest.id))
-            replicas.append(place(services, services.store(name), reservation, claim.body()))
+        for one in reserved:
+            replicas.append(place(services, services.store(one.replica.store), one, claim.body()))
             failpoint("ingest.after-put", str(claim.manifest.id))
     except Unavailable:
         remember(services, replicas)

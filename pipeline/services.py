@@ -37,7 +37,7 @@ STATES_SECONDS = 1.0
 
 class StoreStates:
     """What was said of stores, asked for at most once in `STATES_SECONDS`; while PostgreSQL is away, what it said last.
-    Safe for threads."""
+    Plans are made by it and nothing is decided. Safe for threads."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
@@ -50,6 +50,10 @@ class StoreStates:
                 self._known = self._metadata.stores.states()
                 self._fresh_until = time.monotonic() + STATES_SECONDS
         return self._known
+
+    def forget(self) -> None:
+        """Ask anew at the next call."""
+        self._fresh_until = float("-inf")
 
 
 class Hints(Protocol):
@@ -169,7 +173,8 @@ def build(
         )
     metadata = Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds)
     cache, hints = open_cache(settings), hints or NoHints()
-    placements = Placements.parse(settings, options_of(settings), StoreStates(metadata))
+    states = StoreStates(metadata)
+    placements = Placements.parse(settings, options_of(settings), states, states.forget)
     return Services(
         settings=settings,
         metadata=metadata,

@@ -1,9 +1,10 @@
 """Moving what one store holds to another, while everything runs.
 
-The source is drained first: whatever would have gone there goes to the target from then on. Then every replica of the
-source gets a healthy one in the target, and with `deleteSource` the source's goes, row by row, each only when the
-target's bytes were verified. It ends after a round over the whole source that found nothing left to do, when nobody who
-may not have heard of the draining is still putting something there. The catalogue comes last, and goes along.
+The source is drained first: whatever would have gone there goes to the target from then on, and what is reserved there
+is abandoned, so that its writers plan again (metadata/locking.py). Then every replica of the source gets a healthy one
+in the target, and with `deleteSource` the source's goes, row by row, each only when the target's bytes were verified.
+It ends after a round over the whole source that found nothing left to do and nothing in other hands. The catalogue
+comes last, and goes along.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
-from pipeline.services import STATES_SECONDS, Services
+from pipeline.services import Services
 
 KIND = "migrate"
 BATCH = 20
 STEP_SECONDS = 0.5
-IN_FLIGHT_SECONDS = 300.0
-"""So long a reservation is waited for; one that is older has nobody any more."""
+PAUSE_SECONDS = 1.0
+"""Before a round that follows one in which others were at something."""
 
 
 class Move(Arguments):
@@ -100,9 +101,10 @@ def _told(tally: Tally) -> Mapping[str, Any]:
 def run(services: Services, job: Job) -> Iterator[Step]:
     move = Move.of(services, job.arguments)
     services.metadata.stores.set_state(StoreState(move.target, "active", None))
-    drained = StoreState(move.source, "draining", move.target)
-    drained_at = time.monotonic() - services.metadata.stores.set_state(drained)
+    services.metadata.stores.set_state(StoreState(move.source, "draining", move.target))
+    services.placements.forget_states()
     failpoint("migrate.after-drain", str(job.id))
+    services.metadata.stores.abandon(move.source)
     if job.progress and COUNTING not in job.cursor:
         progress = Progress(**job.progress)
     else:
@@ -118,35 +120,34 @@ def run(services: Services, job: Job) -> Iterator[Step]:
             for _ in carry(services, services.store(move.source), remove=move.delete_source):
                 yield current.step()
             return
-        heard = time.monotonic() - drained_at > 2 * STATES_SECONDS
-        quiet = heard and not services.metadata.stores.reserved(move.source, IN_FLIGHT_SECONDS)
-        if not quiet:
-            time.sleep(STATES_SECONDS)
-        current = current.next(quiet=quiet)
+        if current.met_others:
+            time.sleep(PAUSE_SECONDS)
+        current = current.next()
         yield current.step()
 
 
 class _Round:
-    """Once through what the source has. It is the last one if nobody was putting anything there when it began, and
-    nothing was left to do."""
+    """Once through what the source has. It is the last one if nothing was left to do."""
 
-    def __init__(self, work: _Work, progress: Progress, number: int, after: bytes = b"", *, was_last: bool) -> None:
+    def __init__(
+        self, work: _Work, progress: Progress, number: int, after: bytes = b"", *, was_last: bool = True
+    ) -> None:
         self._work = work
         self._progress = progress
         self._number = number
         self._after = after
         self.was_last = was_last
+        self.met_others = False
 
     @classmethod
     def resumed(cls, work: _Work, job: Job, progress: Progress) -> _Round:
-        """What went before the first yield of a dead one is not known, so that round is not the last."""
         number, after = job.cursor.get("round", 1), bytes.fromhex(job.cursor.get("after", ""))
         progress = replace(progress, done_bytes=job.cursor.get("done_bytes", progress.done_bytes))
-        return cls(work, progress, number, after, was_last=job.cursor.get("last", False))
+        return cls(work, progress, number, after, was_last=job.cursor.get("last", True))
 
-    def next(self, *, quiet: bool) -> _Round:
+    def next(self) -> _Round:
         progress = replace(self._progress, failed=0, failure="", archived=0)
-        return _Round(self._work, progress, self._number + 1, was_last=quiet)
+        return _Round(self._work, progress, self._number + 1)
 
     def step(self) -> Step:
         cursor: dict[str, Any] = {"round": self._number, "after": self._after.hex(), "last": self.was_last}
@@ -172,9 +173,9 @@ class _Round:
         before = self._progress
         try:
             progress = self._work.move(one, before)
-        except Superseded:  # somebody else is putting it there
+        except Superseded:  # who did it first has come further with it: each such round is one of progress
             progress = replace(before, failed=before.failed + 1, failure=f"{one.key} is in other hands")
-            self.was_last = self.was_last and not self._work.is_young
+            self.met_others, self.was_last = True, False
         self._work.flow.rest()
         moved = progress.moved != before.moved
         self.was_last = self.was_last and not moved
@@ -194,11 +195,6 @@ class _Work:
         self._job = job
         self._move = move
         self.flow = Flow(move.max_mb_s)
-        self._began = time.monotonic()
-
-    @property
-    def is_young(self) -> bool:
-        return time.monotonic() - self._began < IN_FLIGHT_SECONDS
 
     def page(self, after: bytes) -> list[Replica]:
         return self._services.metadata.stores.page(self._move.source, after, BATCH)
@@ -206,7 +202,7 @@ class _Work:
     def move(self, one: Replica, progress: Progress) -> Progress:
         """
         Raises:
-            Superseded: it is not known yet whether the target has it.
+            Superseded: somebody else is at it.
             Unavailable: one of the stores does not answer.
         """
         services, move = self._services, self._move
@@ -232,7 +228,9 @@ class _Work:
                 return self._failed(one, there, error, progress)
             progress = replace(progress, copied=progress.copied + 1)
         failpoint("migrate.after-copy", one.key)
-        if move.delete_source and services.metadata.stores.drop(one, there):
+        if move.delete_source:
+            if not services.metadata.stores.drop(one, there):
+                raise Superseded("one of the two is another replica by now")
             services.lookups.forget_replicas(one.blob.sha256)
             progress = replace(progress, removed=progress.removed + 1)
         return progress

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull, Superseded
 from core.failpoints import failpoint
-from core.model import Job, Replica
+from core.model import Job, Replica, StoreState
 from core.sections import Rate
 from metadata.collection import Reference
 from metadata.demotion import Choice, Filter, Home, Move
@@ -94,8 +94,8 @@ def run(services: Services, job: Job) -> Iterator[Step]:
 
 
 def choice(services: Services, at: datetime) -> Choice:
-    def choose(home: Home, references: Iterator[Reference]) -> Move | None:
-        return services.demotions.choose(home, references, at)
+    def choose(home: Home, references: Iterator[Reference], said: Mapping[str, StoreState] | None) -> Move | None:
+        return services.demotions.choose(home, references, at, said)
 
     return choose
 

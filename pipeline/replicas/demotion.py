@@ -19,13 +19,15 @@ from graphlib import CycleError, TopologicalSorter
 
 from core import sections
 from core.errors import Misconfigured
-from core.model import BlobFacts
+from core.model import StoreState
 from core.patterns import path_pattern
 from core.settings import Settings
 from metadata.collection import Reference
 from metadata.demotion import Filter, Home, Move
 from pipeline.replicas.placement import Placements
 from storage.options import TIERS, StoreOptions
+
+Said = Mapping[str, StoreState]
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,9 @@ class Demotions:
         """The stores that rules move from, in their order."""
         return list(dict.fromkeys(rule.given.source for rule in self.rules))
 
-    def of(self, store: str) -> list[Rule]:
-        """Those that move from a store, as far as both ends are active now."""
-        said = self.placements.states()
+    def of(self, store: str, said: Said | None = None) -> list[Rule]:
+        """Those that move from a store, as far as both ends are active by what is said of stores, or was lately."""
+        said = self.placements.states() if said is None else said
 
         def active(name: str) -> bool:
             return (said[name].state if name in said else self.placements.stores[name].state) == "active"
@@ -97,16 +99,19 @@ class Demotions:
         mine = [rule for rule in self.rules if rule.given.source == store]
         return [rule for rule in mine if active(store) and active(rule.given.target)]
 
-    def choose(self, home: Home, references: Iterator[Reference], at: datetime) -> Move | None:
-        """Where a home is to move. Assets that want the blob in other stores only have no say, unless nobody wants it
-        here: then all of them hold it through what there is."""
+    def choose(
+        self, home: Home, references: Iterator[Reference], at: datetime, said: Said | None = None
+    ) -> Move | None:
+        """Where a home is to move, by what is said of stores, or was lately. Assets that want the blob in other stores
+        only have no say, unless nobody wants it here: then all of them hold it through what there is."""
+        said = self.placements.states() if said is None else said
         blob, here = home.replica.blob, frozenset({home.replica.store, home.place})
-        through = [one for one in self.of(home.replica.store) if one.fits_bytes(home, at) and _is_free(home, one)]
+        through = [one for one in self.of(home.replica.store, said) if one.fits_bytes(home, at) and _is_free(home, one)]
         anyhow: Sequence[Rule] = ()
         wanted = frozenset[str]()
         for number, one in enumerate(references):
             anyhow = anyhow if number else through
-            named = self._named(one, blob)
+            named = self.placements.named(one.path, blob, said, variant=one.variant)
             if named & here:
                 wanted |= named & here
                 through = [rule for rule in through if rule.given.target not in named and rule.fits(one, at)]
@@ -118,9 +123,6 @@ class Demotions:
         if not rules:
             return None
         return Move(rules[0].number, rules[0].given.target, next(iter(wanted), home.place))
-
-    def _named(self, one: Reference, blob: BlobFacts) -> frozenset[str]:
-        return self.placements.named(one.path, blob, variant=one.variant)
 
 
 def _is_free(home: Home, rule: Rule) -> bool:

@@ -41,7 +41,10 @@ class Placements:
     default_store: str
     stores: Mapping[str, StoreOptions]
     states: Callable[[], Mapping[str, StoreState]] = dict
-    """What was said of stores while everything runs; it goes before the settings."""
+    """What was said of stores while everything runs, and not long ago; it goes before the settings. It decides nothing:
+    who begins anything in a store is refused there by what is said now."""
+    forget_states: Callable[[], object] = dict
+    """Call this after such a refusal, and plan again."""
 
     @classmethod
     def parse(
@@ -49,6 +52,7 @@ class Placements:
         settings: Settings,
         stores: Mapping[str, StoreOptions],
         states: Callable[[], Mapping[str, StoreState]] = dict,
+        forget_states: Callable[[], object] = dict,
     ) -> Placements:
         """
         Raises:
@@ -75,36 +79,39 @@ class Placements:
             if len(set(named)) != len(named):
                 raise Misconfigured(f"placement {number}: replicas lie in different stores, and one is named twice")
         rules = [(path_pattern(rule.match), rule) for rule in settings.placement]
-        return cls(rules, settings.default_store, stores, states)
+        return cls(rules, settings.default_store, stores, states, forget_states)
 
     def plan(self, path: str, blob: BlobFacts, *, variant: bool = False) -> Plan:
         """Where a blob goes that is, or is a variant of, the asset at `path`."""
+        return self._plan(path, blob, variant, self.states())
+
+    def _plan(self, path: str, blob: BlobFacts, variant: bool, said: Mapping[str, StoreState]) -> Plan:
         rule = next((rule for pattern, rule in self.rules if _fits(pattern, rule, path, blob, variant)), None)
-        said = self.states()
         if rule is None:
             return Plan((self._writable(self.default_store, said),))
         first = self._writable(rule.store, said)
         others = [name for name in dict.fromkeys(self._writable(one, said) for one in rule.replicas) if name != first]
         return Plan((first, *others)) if rule.replication == "sync" else Plan((first,), others)
 
-    def named(self, path: str, blob: BlobFacts, *, variant: bool) -> frozenset[str]:
+    def named(self, path: str, blob: BlobFacts, said: Mapping[str, StoreState], *, variant: bool) -> frozenset[str]:
         """The stores whose replica of the blob has a reason to stay: also one that takes nothing new."""
         rule = next((rule for pattern, rule in self.rules if _fits(pattern, rule, path, blob, variant)), None)
-        written = self.plan(path, blob, variant=variant).stores
+        written = self._plan(path, blob, variant, said).stores
         return written | ({self.default_store} if rule is None else {rule.store, *rule.replicas})
 
-    def needed(self, blob: BlobFacts, held: Sequence[Held], references: Iterable[Reference]) -> frozenset[str]:
+    def needed(
+        self, blob: BlobFacts, held: Sequence[Held], references: Iterable[Reference], said: Mapping[str, StoreState]
+    ) -> frozenset[str]:
         """Of the stores that hold the blob, those that a rule of one of the assets names, or that stand for one it
-        names and which does not have it itself."""
+        names and which does not have it itself; with what is `said` of stores."""
         places = frozenset(name for one in held for name in (one.store, one.place))
         named: frozenset[str] = frozenset()
         for one in references:
-            named |= places & self.named(one.path, blob, variant=one.variant)
+            named |= places & self.named(one.path, blob, said, variant=one.variant)
             if named == places:
                 break
         there = {one.store for one in held if one.healthy}
         standing = {one.store for one in held if one.place in named - there}
-        said = self.states()
         heirs = {self._writable(name, said) for name in standing}
         return frozenset(one.store for one in held if one.store in named | standing | heirs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,11 +19,12 @@ from core.model import (
     Recorded,
     Replica,
     StagedEntry,
+    StoreState,
     WantedVariant,
 )
 from metadata.assets import Deleted
 from metadata.catalogue import Metadata
-from metadata.collection import Reference
+from metadata.collection import Held, Reference
 from metadata.paths import AssetPath
 from metadata.variants import Stored
 
@@ -66,9 +67,11 @@ def staged(of: Manifest, reason: FailureReason | None = None) -> StagedEntry:
     return StagedEntry(of, Attempts(total=1, failure=reason), quarantined=reason is not None)
 
 
-def everything(blob: BlobFacts, held: frozenset[str], references: Iterator[Reference]) -> frozenset[str]:
+def everything(
+    blob: BlobFacts, held: Sequence[Held], references: Iterator[Reference], said: Mapping[str, StoreState]
+) -> frozenset[str]:
     """Every replica has a reason to stay."""
-    return held
+    return frozenset(one.store for one in held)
 
 
 def path(text: str) -> AssetPath:
@@ -82,7 +85,7 @@ class Ingester:
     metadata: Metadata
 
     def reserve(self, blob: BlobFacts) -> Replica:
-        [reservation] = self.metadata.blobs.reserve([blob], "main", HOUR)
+        [reservation] = self.metadata.blobs.reserve([(blob, "main")], HOUR)
         return reservation.replica
 
     def ingest(self, made: Manifest, wants: Sequence[WantedVariant] = (), lease: timedelta | None = None) -> Recorded:

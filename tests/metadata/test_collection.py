@@ -20,23 +20,23 @@ from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, everything, fact
 
 def test_equal_bytes_are_reserved_once_and_healthy_once_recorded(metadata: Metadata, ingester: Ingester) -> None:
     one, other = manifest("/a", b"same"), manifest("/b", b"same")
-    [first] = metadata.blobs.reserve([facts(one)], "main", HOUR)
-    [second] = metadata.blobs.reserve([facts(other)], "main", HOUR)
+    [first] = metadata.blobs.reserve([(facts(one), "main")], HOUR)
+    [second] = metadata.blobs.reserve([(facts(other), "main")], HOUR)
     assert first == second
     assert not first.healthy
     metadata.assets.record(one, [first.replica], [])
-    [third] = metadata.blobs.reserve([facts(other)], "main", HOUR)
+    [third] = metadata.blobs.reserve([(facts(other), "main")], HOUR)
     assert (third.replica, third.healthy) == (first.replica, True)
-    [elsewhere] = metadata.blobs.reserve([facts(other)], "backup", HOUR)
+    [elsewhere] = metadata.blobs.reserve([(facts(other), "backup")], HOUR)
     assert elsewhere.replica.generation != first.replica.generation
     assert metadata.blobs.replicas(one.sha256) == [first.replica]
 
 
 def test_reservations_come_back_in_the_order_of_asking(metadata: Metadata) -> None:
     wanted = [output(str(number)) for number in range(20)]
-    reserved = metadata.blobs.reserve(wanted, "main", HOUR)
+    reserved = metadata.blobs.reserve([(one, "main") for one in wanted], HOUR)
     assert [one.replica.blob for one in reserved] == wanted
-    assert metadata.blobs.reserve([], "main", HOUR) == []
+    assert metadata.blobs.reserve([], HOUR) == []
 
 
 def test_renewing_takes_a_new_key_and_leaves_the_old_one_to_gc(metadata: Metadata, ingester: Ingester) -> None:
@@ -112,7 +112,7 @@ def test_whoever_comes_after_gc_begins_again(metadata: Metadata, ingester: Inges
     ingester.ingest(manifest("/a", b"same"))
     ingester.delete("/a", purge=True)
     again = manifest("/a", b"same")
-    [slow] = metadata.blobs.reserve([facts(again)], "main", NO_TIME)
+    [slow] = metadata.blobs.reserve([(facts(again), "main")], NO_TIME)
     assert slow.healthy
     assert metadata.blobs.collect(10, everything) == 1
     with pytest.raises(Superseded):
@@ -145,7 +145,7 @@ def test_gc_passes_by_a_record_that_is_not_committed(
     ingester.ingest(manifest("/a", b"same"))
     ingester.delete("/a", purge=True)
     again = manifest("/a", b"same")
-    [slow] = metadata.blobs.reserve([facts(again)], "main", NO_TIME)
+    [slow] = metadata.blobs.reserve([(facts(again), "main")], NO_TIME)
     pause = _Pause(monkeypatch, blobs, "confirm")
     with ThreadPoolExecutor(1) as pool:
         recording_now = pool.submit(metadata.assets.record, again, [slow.replica], [])
@@ -163,7 +163,7 @@ def test_a_record_waits_for_a_gc_that_is_not_committed_and_then_begins_again(
     ingester.ingest(manifest("/a", b"same"))
     ingester.delete("/a", purge=True)
     again = manifest("/a", b"same")
-    [slow] = metadata.blobs.reserve([facts(again)], "main", NO_TIME)
+    [slow] = metadata.blobs.reserve([(facts(again), "main")], NO_TIME)
     pause = _Pause(monkeypatch, collection, "discard_replicas")
     with ThreadPoolExecutor(3) as pool:
         collecting = pool.submit(metadata.blobs.collect, 10, everything)
@@ -228,7 +228,7 @@ def test_everything_at_once_leaves_no_dangling_reference(metadata: Metadata, ing
             made = manifest(f"/{number}", f"body {(number + step) % 4}".encode())
             for _ in range(20):
                 try:
-                    [reserved] = metadata.blobs.reserve([facts(made)], "main", NO_TIME)
+                    [reserved] = metadata.blobs.reserve([(facts(made), "main")], NO_TIME)
                     recorded = metadata.assets.record(made, [reserved.replica], [want("a"), want("b")], lease=LEASE)
                     done = [Stored(one, [ingester.reserve(output(str(step % 3)))]) for one in recorded.leased]
                     metadata.variants.finish(done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from core.errors import Superseded
-from core.model import BlobFacts, Replica
+from core.model import BlobFacts, Replica, StoreState
 from metadata import tiers
 from metadata.blobs import confirm
 from metadata.catalogue import Metadata
@@ -60,7 +60,9 @@ def fill(metadata: Metadata) -> list[Replica]:
     return filled
 
 
-def only_main(blob: BlobFacts, held: Sequence[Held], references: Iterator[Reference]) -> frozenset[str]:
+def only_main(
+    blob: BlobFacts, held: Sequence[Held], references: Iterator[Reference], said: Mapping[str, StoreState]
+) -> frozenset[str]:
     return frozenset({"main"})
 
 
@@ -138,7 +140,7 @@ def _begin(metadata: Metadata, sha256: bytes) -> None:
 
 
 def _upload(metadata: Metadata, sha256: bytes) -> None:
-    reserved = metadata.blobs.reserve([BlobFacts(sha256, SIZE, "")], "hot", HOUR)
+    reserved = metadata.blobs.reserve([(BlobFacts(sha256, SIZE, ""), "hot")], HOUR)
     metadata.database.run(confirm, [one.replica for one in reserved])
 
 
@@ -227,7 +229,7 @@ def test_a_copy_that_a_rule_asks_for_meanwhile_stays(metadata: Metadata, ingeste
     promote(metadata, [same.sha256])
     [copy] = fill(metadata)
     again = manifest("/b", b"same")
-    [reserved] = metadata.blobs.reserve([facts(again)], "hot", HOUR)
+    [reserved] = metadata.blobs.reserve([(facts(again), "hot")], HOUR)
     assert (reserved.healthy, reserved.replica) == (True, copy)
     metadata.assets.record(again, [reserved.replica], [])
     assert metadata.tiers.evict("hot", 0) == 0

@@ -156,7 +156,7 @@ def test_a_replica_that_went_missing_is_put_again(line: Line) -> None:
 def test_what_is_there_is_not_sent_again(line: Line) -> None:
     asset = line.bring("/a.jpg", PICTURE)
     facts = BlobFacts(asset.blob.sha256, len(PICTURE), "image/jpeg")
-    [reservation] = line.services.metadata.blobs.reserve([facts], "main", timedelta(0))
+    [reservation] = line.services.metadata.blobs.reserve([(facts, "main")], timedelta(0))
     assert reservation.healthy
     empty = io.BytesIO(b"")
     assert place(line.services, line.services.default_store, reservation, empty) == reservation.replica

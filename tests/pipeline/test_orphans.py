@@ -60,7 +60,7 @@ def orphan(line: Line, number: int = 0, store: str = "main") -> str:
     """An object as a process leaves it that died after its reservation was given up, two days ago."""
     body = b"left over %d" % number
     facts = BlobFacts(hashlib.sha256(body).digest(), len(body), "image/png")
-    [reserved] = line.services.metadata.blobs.reserve([facts], store, grace=NOW)
+    [reserved] = line.services.metadata.blobs.reserve([(facts, store)], grace=NOW)
     line.services.metadata.blobs.give_up_pending(NOW, 100)
     line.collect()
     put(line, reserved.replica.key, body, store)
@@ -122,7 +122,7 @@ def test_nothing_goes_under_a_reservation(owned: Line, monkeypatch: pytest.Monke
     """The bytes are there for days, and the upload that put them lives still."""
     monkeypatch.setattr("pipeline.maintenance.give_up_reservations", lambda services: 0)
     facts = BlobFacts(hashlib.sha256(b"left over").digest(), 9, "image/png")
-    [reserved] = owned.services.metadata.blobs.reserve([facts], "main", grace=NOW)
+    [reserved] = owned.services.metadata.blobs.reserve([(facts, "main")], grace=NOW)
     key = put(owned, reserved.replica.key)
     age(owned, key)
     assert gc(owned, grace_seconds=0).progress["orphans"] == 0
@@ -211,7 +211,7 @@ def test_a_dry_run_changes_nothing(line: Line, tmp_path: Path) -> None:
     orphan(line)
     age(line, orphan(line, 1), seconds=5)
     put(line, "somebody/else.txt")
-    line.services.metadata.blobs.reserve([gone.blob], "fast", grace=NOW)
+    line.services.metadata.blobs.reserve([(gone.blob, "fast")], grace=NOW)
     before = contents(tmp_path), rows(line)
     progress, _ = orphans.survey(line.services, orphans.Collection.of(line.services, {}))
     assert (progress.orphans, progress.orphan_bytes, progress.young, progress.foreign) == (1, 11, 1, 1)

@@ -151,7 +151,7 @@ def test_a_former_holder_changes_nothing(line: Line, asset: Asset) -> None:
         with pytest.raises(Superseded):
             variants.finish([Stored(stale, [replica])])
     [held] = variants.lease(ready.source, timedelta(seconds=30), one=ready.id)
-    [reserved] = line.services.metadata.blobs.reserve([facts], "main", timedelta(0))
+    [reserved] = line.services.metadata.blobs.reserve([(facts, "main")], timedelta(0))
     stale = LeasedVariant(ready.id, ready.source, ready.recipe, held.fence - 1, 1, 1)
     assert variants.finish([Stored(stale, [reserved.replica])]) == 0
 

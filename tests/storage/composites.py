@@ -25,7 +25,7 @@ import psycopg2
 
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound, Superseded
-from core.model import Asset, BlobFacts, Details, ImageFacts, Manifest, Replica
+from core.model import Asset, BlobFacts, Details, ImageFacts, Manifest
 from core.sections import Locks, PathRule, Placement, Staging, Work
 from core.settings import Settings
 from metadata.paths import AssetPath
@@ -227,7 +227,8 @@ class Composite(ServedHere):
         made = _manifest(path, entry, blob)
         plan = self.services.placements.plan(path.text, blob)
         while True:
-            replicas = [self._placed(blob, name, staged) for name in plan.now]
+            reserved = self.services.metadata.blobs.reserve([(blob, name) for name in plan.now], timedelta(0))
+            replicas = [place(self.services, self.services.store(one.replica.store), one, staged) for one in reserved]
             try:
                 recorded = self.services.metadata.assets.record(made, replicas, (), later=plan.later)
             except Superseded:
@@ -235,10 +236,6 @@ class Composite(ServedHere):
             if recorded.conflict:
                 raise AlreadyExists(f"{path.text} holds other bytes")
             return
-
-    def _placed(self, blob: BlobFacts, name: str, staged: BinaryIO) -> Replica:
-        [reservation] = self.services.metadata.blobs.reserve([blob], name, timedelta(0))
-        return place(self.services, self.services.store(name), reservation, staged)
 
     # -- keys
 

@@ -1,0 +1,305 @@
+"""A few rows, everything that may be done to them, and what must hold whatever was done side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID
+
+import psycopg2
+
+from core.errors import MillraceError, NotFound, StoreUnavailable, Superseded
+from core.model import BlobFacts, Replica, StoreState
+from core.sections import Retention
+from database.transactions import Database
+from metadata.catalogue import Metadata
+from metadata.collection import Held, Reference
+from metadata.demotion import Home, Move
+from tests.metadata.interleaving import Act, Course, Schedule
+from tests.metadata.made import HOUR, LEASE, NO_TIME, manifest, want
+
+BODY = b"what all of it is about"
+BLOB = BlobFacts(hashlib.sha256(BODY).digest(), len(BODY), "image/png")
+EMPTIED = "emptied"
+"""The store of which somebody says that it takes nothing new any more."""
+PLAIN = manifest("/first", BODY, id=UUID(int=1), asset_id=UUID(int=1))
+FAILED = UUID(int=7)
+WANTED = want("thumb")
+UNNAMED = Replica(BLOB, EMPTIED, 1)
+"""Lies there, and no row knows it."""
+
+Rows = Mapping[str, tuple[str, bool]]
+"""Of each store: the state of its replica, and whether that is a copy for faster reading."""
+HOMES: Rows = {
+    "main": ("healthy", False),
+    "far": ("healthy", False),
+    "hot": ("healthy", True),
+    "sick": ("missing", False),
+    "spare": ("pending", False),
+}
+ONE_HOME: Rows = {"main": ("healthy", False), "hot": ("healthy", True), "sick": ("corrupt", False)}
+ORDERLY = (Superseded, NotFound, StoreUnavailable)
+BAD_NEWS = ("mark", "renew")
+"""Who brings such may leave the blob without a good replica: what was decided before it was right."""
+
+
+@dataclass
+class World:
+    metadata: Metadata
+    sql: Callable[..., list[tuple[object, ...]]]
+    rows: Rows = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    sequels: list[Callable[[], object]] = field(default_factory=list)
+    """What somebody does next who began something in a race."""
+
+    @classmethod
+    def open(cls, url: str) -> World:
+        connection = psycopg2.connect(url)
+        connection.autocommit = True
+
+        def sql(statement: str, *values: object) -> list[tuple[object, ...]]:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values[0] if values and isinstance(values[0], dict) else values or None)
+                return cursor.fetchall() if cursor.description else []
+
+        return cls(Metadata.of(Database(url, pool_size=8, deadline_seconds=120)), sql)
+
+    def begin(self, rows: Rows) -> None:
+        """An asset whose bytes have these replicas, and which gc is to look at; and a variant that failed."""
+        self.rows, self.sequels = rows, []
+        tables = ("garbage", "verify_event", "catalogue_event", "failure", "upload", "asset", "tombstone", "variant")
+        given = {"id": str(PLAIN.id), "sha256": BLOB.sha256, "size": BLOB.size, "type": BLOB.media_type}
+        self.sql(
+            "".join(f"DELETE FROM {name};" for name in (*tables, "path_counter", "replica", "blob", "store"))
+            + "INSERT INTO blob (sha256, size, media_type, gc_after) VALUES (%(sha256)s, %(size)s, %(type)s, now());"
+            " INSERT INTO asset (id, path, path_text, path_hash, entry, blob, width, height, orientation, has_alpha,"
+            " fingerprint, upload_id, accepted_at)"
+            " VALUES (%(id)s, 'x', '/first', '', 0, %(sha256)s, 1, 1, 1, false, '', %(id)s, now());"
+            " INSERT INTO variant (id, source, recipe_hash, recipe, state, attempts, unfinished, fence)"
+            " VALUES (%(failed)s, %(sha256)s, %(recipe)s, '{}', 'failed', 1, 0, 1)",
+            {**given, "failed": str(FAILED), "recipe": WANTED.recipe_hash},
+        )
+        found = self.sql(
+            "INSERT INTO failure (id, subject, kind, detail, failed_at)"
+            f" VALUES ('{FAILED}', 'variant', '', '', now() - interval '1 day');"
+            "INSERT INTO replica (blob, store, generation, state, promoted_at, next_check_at)"
+            " SELECT %s, store, nextval('generation_seq'), state, CASE WHEN promoted THEN now() END, now()"
+            " FROM unnest(%s, %s, %s) AS given (store, state, promoted) RETURNING store, generation",
+            *(BLOB.sha256, list(rows), [state for state, _ in rows.values()], [copy for _, copy in rows.values()]),
+        )
+        self.generations = {str(store): int(str(generation)) for store, generation in found}
+
+    def replica(self, store: str) -> Replica:
+        return Replica(BLOB, store, self.generations[store])
+
+    def held(self) -> dict[str, tuple[str, int, bool]]:
+        found = self.sql("SELECT store, state, generation, promoted_at IS NOT NULL FROM replica")
+        return {str(store): (str(state), int(str(number)), bool(copy)) for store, state, number, copy in found}
+
+    def is_good(self) -> bool:
+        return self.sql("SELECT 1 FROM replica WHERE state = 'healthy' LIMIT 1") != []
+
+    def close(self) -> None:
+        self.metadata.close()
+
+    # -- what may be done
+
+    def reserve(self) -> object:
+        """As an upload of the same bytes that was planned while all stores took what came."""
+        found = self.metadata.blobs.reserve([(BLOB, "main"), (BLOB, EMPTIED)], NO_TIME)
+        self.sequels.append(lambda: self._record([one.replica for one in found], ()))
+        return found
+
+    def confirm(self) -> object:
+        return self._record([self.replica("main"), *self._reserved()], ())
+
+    def confirm_and_want(self) -> object:
+        return self._record([self.replica("main")], [EMPTIED])
+
+    def _reserved(self) -> list[Replica]:
+        return [self.replica(store) for store, (state, _) in self.rows.items() if state == "pending"]
+
+    def _record(self, replicas: Sequence[Replica], later: Sequence[str]) -> object:
+        made = manifest("/second", BODY)
+        return self.metadata.assets.record(made, replicas, [WANTED], later=later)
+
+    def give_up(self) -> object:
+        return self.metadata.blobs.give_up_pending(NO_TIME, 10)
+
+    def abandon(self) -> object:
+        """As who finds its reservation gone, after an object of it was found where no row knows it."""
+        return self.metadata.repairs.done(UNNAMED)
+
+    def want(self) -> object:
+        there, _ = self.metadata.repairs.ensure(BLOB.sha256, EMPTIED, LEASE)
+        self.sequels.append(lambda: self.metadata.repairs.done(there))
+        return there
+
+    def begin_repair(self) -> object:
+        fresh = self.metadata.repairs.begin(self.replica("sick"))
+        self.sequels.append(lambda: self.metadata.repairs.done(fresh))
+        return fresh
+
+    def _home(self, store: str) -> Home:
+        others = [Held(name, name, state == "healthy") for name, (state, copy) in self.rows.items() if not copy]
+        now = datetime.now(UTC)
+        return Home(self.replica(store), store, now, now, [one for one in others if one.store != store])
+
+    def finish(self, store: str, stays: str) -> object:
+        move = Move(1, stays, store)
+        return self.metadata.demotion.finish(self._home(store), self.replica(stays), move, lambda *_: move)
+
+    def demote(self) -> object:
+        there, _ = self.metadata.demotion.begin(self._home("main"), Move(1, EMPTIED, "main"), LEASE)
+        self.sequels.append(lambda: self.metadata.repairs.done(there))
+        return there
+
+    def drop(self, store: str, stays: str) -> object:
+        return self.metadata.stores.drop(self.replica(store), self.replica(stays))
+
+    def discard(self) -> object:
+        return self.metadata.tiers.drop(self.replica("hot"))
+
+    def evict(self) -> object:
+        return self.metadata.tiers.evict("hot", 0)
+
+    def collect(self, keep: str) -> object:
+        def needed(_: BlobFacts, held: Sequence[Held], references: Iterator[Reference], said: object) -> frozenset[str]:
+            return frozenset({keep})
+
+        return self.metadata.blobs.collect(1, needed)
+
+    def mark(self, store: str) -> object:
+        return self.metadata.repairs.mark(self.replica(store), "corrupt", "its bytes are wrong")
+
+    def renew(self) -> object:
+        return self.metadata.blobs.renew(self.replica("main"))
+
+    def promote(self) -> object:
+        return self.metadata.tiers.promote([BLOB.sha256], EMPTIED, up_to=1 << 20, max_bytes=1 << 20)
+
+    def set_state(self) -> object:
+        return self.metadata.stores.set_state(StoreState(EMPTIED, "draining", "main"))
+
+    def catch_up(self) -> object:
+        taken = self.metadata.restored.take(UNNAMED, None, HOUR)
+        self.sequels.append(lambda: taken and self.metadata.repairs.done(UNNAMED))
+        return taken
+
+    def ask(self) -> object:
+        return self.metadata.variants.want(PLAIN.asset_id, BLOB.sha256, WANTED)
+
+    def forget(self) -> object:
+        return self.metadata.variants.forget(FAILED)
+
+    def prune(self) -> object:
+        return self.metadata.retention.prune(Retention(failures_days=1e-9))
+
+
+Acts = Mapping[str, Act]
+
+
+def of_two_homes(world: World) -> Acts:
+    """By their names; what comes after a colon says of which replica."""
+    return {
+        "reserve": world.reserve,
+        "confirm": world.confirm,
+        "abandon": world.abandon,
+        "want": world.want,
+        "begin": world.begin_repair,
+        "finish": partial(world.finish, "main", "far"),
+        "drop": partial(world.drop, "main", "far"),
+        "discard": world.discard,
+        "collect": partial(world.collect, "far"),
+        "mark": partial(world.mark, "far"),
+        "demote": world.demote,
+        "promote": world.promote,
+        "set_state": world.set_state,
+        "catch-up": world.catch_up,
+    }
+
+
+def of_one_home(world: World) -> Acts:
+    """With what rests on the only home, and the other ways to come to the same."""
+    return {
+        "begin": world.begin_repair,
+        "discard": world.discard,
+        "evict": world.evict,
+        "collect": partial(world.collect, "main"),
+        "mark: main": partial(world.mark, "main"),
+        "mark: hot": partial(world.mark, "hot"),
+        "renew": world.renew,
+        "want": world.confirm_and_want,
+    }
+
+
+def of_crossing(world: World) -> Acts:
+    """Each is right as long as the other one is not done."""
+    return {
+        "drop": partial(world.drop, "main", "far"),
+        "drop: back": partial(world.drop, "far", "main"),
+        "finish": partial(world.finish, "main", "far"),
+        "collect: main": partial(world.collect, "far"),
+        "collect: far": partial(world.collect, "main"),
+        "give_up": world.give_up,
+        "confirm": world.confirm,
+    }
+
+
+def of_a_failed_variant(world: World) -> Acts:
+    return {
+        "ask": world.ask,
+        "confirm": world.confirm_and_want,
+        "forget": world.forget,
+        "prune": world.prune,
+        "collect": partial(world.collect, "main"),
+    }
+
+
+WORLDS: Mapping[str, tuple[Rows, Callable[[World], Acts]]] = {
+    "two homes": (HOMES, of_two_homes),
+    "one home": (ONE_HOME, of_one_home),
+    "crossing": (HOMES, of_crossing),
+    "a failed variant": (ONE_HOME, of_a_failed_variant),
+}
+
+
+def play(course: Course, world: World, acts: Sequence[tuple[str, Act]], schedule: Schedule) -> None:
+    """
+    Raises:
+        AssertionError: something does not hold that must.
+    """
+    names, losers = [name for name, _ in acts], list[str]()
+
+    def committed(number: int) -> None:
+        if not losers and not world.is_good():
+            losers.append(names[number])
+
+    ended = course.race([act for _, act in acts], schedule, committed)
+    told = f"{list(zip(names, ended.results, strict=True))}, {world.held()}"
+    assert not ended.deadlocks, f"they waited for each other: {told}"
+    for result in ended.results:
+        assert not isinstance(result, MillraceError) or isinstance(result, ORDERLY), told
+    assert all(name.startswith(BAD_NEWS) for name in losers), f"{losers[0]} took the last good replica: {told}"
+    _nothing_comes_late(world, names, told)
+    assert world.held(), f"nothing is left of what an asset holds: {told}"
+    named = {f"{BLOB.sha256.hex()}.{number} in {store}" for store, (_, number, _) in world.held().items()}
+    garbage = {f"{key} in {store}" for store, key in world.sql("SELECT store, key FROM garbage")}
+    assert not named & garbage, f"a row names garbage: {told}, {named & garbage}"
+
+
+def _nothing_comes_late(world: World, names: Collection[str], told: str) -> None:
+    """Where a store takes nothing new, a migration sees all of it that will ever be there."""
+    seen: set[str] | None = None
+    if "set_state" in names:
+        world.metadata.stores.abandon(EMPTIED)
+        seen = {one.store for one in world.metadata.stores.page(EMPTIED, b"", 10)}
+    for sequel in world.sequels:
+        with suppress(*ORDERLY):
+            sequel()
+    if seen is not None:
+        assert world.held().keys() & {EMPTIED} <= seen, f"something came into a drained store: {told}, {world.held()}"
