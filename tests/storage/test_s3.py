@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -23,6 +24,8 @@ from storage.s3.service import make_client
 from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, ObjectStoreContract, fill, keys, read, sha256
 
+_numbers = itertools.count()
+
 
 def options(endpoint: str, bucket: str, **more: Any) -> S3Options:
     given: dict[str, Any] = {
@@ -40,10 +43,12 @@ def options(endpoint: str, bucket: str, **more: Any) -> S3Options:
 
 @pytest.fixture(scope="module")
 def bucket(s3_endpoint: str) -> str:
-    client = make_client("main", options(s3_endpoint, "pictures"))
-    client.create_bucket(Bucket="pictures")
+    """One for each module: the server is there for all modules of the process, and one leaves what another counts."""
+    name = f"pictures-{next(_numbers)}"
+    client = make_client("main", options(s3_endpoint, name))
+    client.create_bucket(Bucket=name)
     client.close()
-    return "pictures"
+    return name
 
 
 @pytest.fixture(scope="module")

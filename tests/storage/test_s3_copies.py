@@ -109,8 +109,8 @@ def test_a_copy_creates_only(source: S3Store, target: S3Store, data: bytes) -> N
     assert read(target, "a") == b"other"
 
 
-def test_an_object_of_another_program_has_no_hash_and_is_copied(source: S3Store, target: S3Store) -> None:
-    target._client.put_object(Bucket="pictures", Key="from/foreign", Body=SMALL)
+def test_an_object_of_another_program_has_no_hash_and_is_copied(source: S3Store, target: S3Store, bucket: str) -> None:
+    target._client.put_object(Bucket=bucket, Key="from/foreign", Body=SMALL)
     copied = target.copy_from(source, "foreign", "foreign")
     assert copied is not None
     assert (copied.size, copied.sha256) == (3, None)
