@@ -165,6 +165,8 @@ class LeasedVariant:
     fence: int
     attempts: int
     unfinished: int
+    more: bool = field(default=False, compare=False)
+    """When it was leased, others of its source were due that were left for the next time."""
 
 
 @dataclass(frozen=True, slots=True)

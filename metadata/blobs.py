@@ -1,7 +1,7 @@
 """Blobs, their replicas, and the way in: reserve, put, confirm.
 
 A reservation is a `pending` replica row with a generation that is never given twice. The transaction that first refers
-to the blob confirms it (`confirm`), and if gc took the row meanwhile, or a migration that empties its store, that
+to the blob confirms it (`CONFIRM`), and if gc took the row meanwhile, or a migration that empties its store, that
 changes nothing and is `Superseded`: begin again. The way out is in metadata/collection.py, the order of locks in
 metadata/locking.py.
 """
@@ -134,7 +134,7 @@ _LOCKED = (
     .with_for_update(of=replica)
     .cte("locked")
 )
-_CONFIRM = (
+CONFIRM = (
     update(replica)
     .where(replica.c.blob == _LOCKED.c.blob, replica.c.store == _LOCKED.c.store)
     .values(
@@ -146,18 +146,31 @@ _CONFIRM = (
         promoted_at=None,  # a rule asks for it from now on
     )
 )
+"""Says in this transaction that the objects are there. From here to COMMIT gc leaves the blobs alone."""
+
+CONFIRMED = (
+    select(func.count())
+    .select_from(replica)
+    .join(_ASKED.table, and_(*(replica.c[name] == _ASKED.c[name] for name in ("blob", "store", "generation"))))
+    .where(replica.c.state == "healthy")
+    .scalar_subquery()
+)
+"""In a later statement of the transaction: how many it confirmed. `require_all` is asked whether that is right."""
 
 
-def confirm(connection: Connection, replicas: Sequence[Replica]) -> None:
-    """Say in this transaction that the objects are there. From here to COMMIT gc leaves the blobs alone.
+def asked(replicas: Sequence[Replica]) -> dict[str, Any]:
+    """Parameters of `CONFIRM` and `CONFIRMED`."""
+    return _ASKED.parameters(list({(one.blob.sha256, one.store, one.generation) for one in replicas}))
 
+
+def require_all(confirmed: int, replicas: Sequence[Replica]) -> None:
+    """
     Raises:
         Superseded: one of the reservations is gone.
     """
-    wanted = {(one.blob.sha256, one.store, one.generation) for one in replicas}
-    changed = connection.execute(_CONFIRM, _ASKED.parameters(list(wanted)))
-    if changed.rowcount != len(wanted):
-        raise Superseded(f"{len(wanted) - changed.rowcount} of {len(wanted)} reservations are gone")
+    wanted = len({(one.blob.sha256, one.store, one.generation) for one in replicas})
+    if confirmed != wanted:
+        raise Superseded(f"{wanted - confirmed} of {wanted} reservations are gone")
 
 
 _PLACED = (

@@ -1,7 +1,7 @@
 """The way out: what nothing refers to becomes rows of `garbage`, and only those name objects to delete.
 
 It waits neither for a blob nor for a replica (metadata/locking.py). Who is about to refer to a blob holds a lock on it
-until COMMIT (`blobs.confirm`, `variants.want`): such a blob is skipped. Who comes after our lock finds its replica row
+until COMMIT (`blobs.CONFIRM`, `variants.want`): such a blob is skipped. Who comes after our lock finds its replica row
 gone. References are counted, and what is said of stores is read, only under the locks, in statements of their own, so
 that they see everything committed before them.
 """

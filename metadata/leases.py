@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Interval,
+    LargeBinary,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    tuple_,
+    union,
+    update,
+)
 
 from core.model import FailureReason, LeasedVariant
 from metadata import rows
@@ -32,32 +47,43 @@ def due_sources(connection: Connection, limit: int) -> list[bytes]:
     return list(dict.fromkeys(connection.scalars(waiting)))[:limit]
 
 
-def lease(connection: Connection, source: bytes, lease: timedelta, one: UUID | None) -> list[LeasedVariant]:
-    due = select(variant.c.id).where(variant.c.source == source, _due()).with_for_update(skip_locked=True)
-    if one is not None:
-        return _take(connection, list(connection.scalars(due.where(variant.c.id == one))), lease)
-    fresh = list(connection.scalars(due.where(variant.c.attempts == 0)))
-    if fresh:
-        return _take(connection, fresh, lease)
-    tried = due.where(variant.c.attempts > 0).order_by(variant.c.attempts, variant.c.next_attempt_at).limit(1)
-    return _take(connection, list(connection.scalars(tried)), lease)
-
-
-def _take(connection: Connection, ids: Sequence[UUID], lease: timedelta) -> list[LeasedVariant]:
-    if not ids:
-        return []
-    taken = connection.execute(
-        update(variant)
-        .where(variant.c.id.in_(ids))
-        .values(
-            fence=variant.c.fence + 1,
-            attempts=variant.c.attempts + 1,
-            unfinished=variant.c.unfinished + 1,
-            lease_until=func.clock_timestamp() + lease,
-        )
-        .returning(*rows.LEASED)
+_SOURCE = bindparam("of_source", type_=LargeBinary)
+_ONE = bindparam("one", type_=Uuid)
+_UNTIL = func.clock_timestamp() + bindparam("lease", type_=Interval)
+_OPEN = (
+    select(variant.c.id, variant.c.attempts, variant.c.next_attempt_at)
+    .where(variant.c.source == _SOURCE, _due(), or_(_ONE.is_(None), variant.c.id == _ONE))
+    .with_for_update(skip_locked=True)
+    .cte("open")
+)
+_FRESH = select(_OPEN.c.id).where(_OPEN.c.attempts == 0)
+_TRIED = (
+    select(_OPEN.c.id)
+    .where(or_(~_FRESH.exists(), _ONE.is_not(None)))
+    .order_by(_OPEN.c.attempts, _OPEN.c.next_attempt_at)
+    .limit(1)
+)
+_CHOSEN = union(_FRESH, select(_TRIED.subquery("tried").c.id)).cte("chosen")
+_OTHERS = select(func.count()).select_from(_OPEN).scalar_subquery() > (
+    select(func.count()).select_from(_CHOSEN).scalar_subquery()
+)
+_TAKE = (
+    update(variant)
+    .where(variant.c.id == _CHOSEN.c.id)
+    .values(
+        fence=variant.c.fence + 1,
+        attempts=variant.c.attempts + 1,
+        unfinished=variant.c.unfinished + 1,
+        lease_until=_UNTIL,
     )
-    return [rows.to_leased(row) for row in taken]
+    .returning(*rows.LEASED, _OTHERS.label("more"))
+)
+
+
+def lease(connection: Connection, source: bytes, lease: timedelta, one: UUID | None) -> list[LeasedVariant]:
+    """One statement, so one round trip."""
+    taken = connection.execute(_TAKE, {"of_source": source, "lease": lease, "one": one})
+    return [replace(rows.to_leased(row), more=row.more) for row in taken]
 
 
 def renew(connection: Connection, leased: Sequence[LeasedVariant], lease: timedelta) -> list[LeasedVariant]:

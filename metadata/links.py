@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, null, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from core.model import LeasedVariant, WantedVariant
+from database.session import with_next
 from metadata import rows
 from metadata.schema import asset_variant, variant
 
@@ -37,7 +38,8 @@ def link(
         ids |= {row.recipe_hash: row.id for row in new}
         ids |= _kept(connection, source, [key for key in distinct if key not in ids])
     asked = {(ids[want.recipe_hash], want.profile or ""): want.eager for want in wants}
-    connection.execute(
+    with_next(
+        connection,
         _ASK_EAGERLY if any(asked.values()) else _ASK,
         [
             {"asset_id": asset_id, "variant_id": variant_id, "profile": profile, "eager": eager}

@@ -13,7 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Connection, LargeBinary, Uuid, bindparam, cast, delete, func, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    LargeBinary,
+    Uuid,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    select,
+    union_all,
+)
 from sqlalchemy import true as sql_true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import false as sql_false
@@ -48,14 +60,30 @@ _LOCK_ASSET = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigIntege
 _ASSET_ID = bindparam("asset_id", type_=Uuid)
 _KNOWN = ("fingerprint", "path_text", "entry", "upload_id")
 _FIND_KNOWN = union_all(
-    select(sql_true(), *(asset.c[name] for name in _KNOWN)).where(asset.c.id == _ASSET_ID),
-    select(sql_false(), *(tombstone.c[name] for name in _KNOWN)).where(tombstone.c.asset_id == _ASSET_ID),
+    select(sql_true().label("live"), *(asset.c[name] for name in _KNOWN)).where(asset.c.id == _ASSET_ID),
+    select(sql_false().label("live"), *(tombstone.c[name] for name in _KNOWN)).where(tombstone.c.asset_id == _ASSET_ID),
 )
 
 
 def find_known(connection: Connection, asset_id: UUID) -> Known | None:
     row = connection.execute(_FIND_KNOWN, {"asset_id": asset_id}).one_or_none()
     return None if row is None else Known(*row)
+
+
+_MET = _FIND_KNOWN.subquery("met")
+_CONFIRM_NEW = blobs.CONFIRM.where(~exists(_FIND_KNOWN.subquery("before").select()))
+_HOW_IT_STANDS = select(blobs.CONFIRMED.label("confirmed"), *_MET.c).select_from(
+    select(sql_true()).subquery("always").outerjoin(_MET, sql_true())
+)
+
+
+def _confirm_new(connection: Connection, asset_id: UUID, replicas: Sequence[Replica]) -> tuple[Known | None, int]:
+    """What is known of the asset; of one that is new the replicas are confirmed, and how many that are. One message for
+    all of it, with the lock."""
+    values = {"asset_id": asset_id, **blobs.asked(replicas)}
+    with_next(connection, _CONFIRM_NEW, values)
+    confirmed, live, *known = connection.execute(_HOW_IT_STANDS, values).one()
+    return (None if live is None else Known(live, *known)), confirmed
 
 
 def record(
@@ -70,13 +98,13 @@ def record(
     host_now = clock.now()
     lock_asset(connection, manifest.asset_id)
     locking.share_stores(connection, later)
-    known = find_known(connection, manifest.asset_id)
+    known, confirmed = _confirm_new(connection, manifest.asset_id, replicas)
     if known is not None:
         conflict = known.fingerprint != manifest.fingerprint
         if not conflict:
             _settle_upload(connection, manifest, known.path, attempts, host_now)
         return Recorded(known.entry, replay=True, conflict=conflict)
-    blobs.confirm(connection, replicas)
+    blobs.require_all(confirmed, replicas)
     repairs.want(connection, [(manifest.sha256, name) for name in later])
     leased = links.link(connection, manifest.asset_id, manifest.sha256, wants, lease)
     _insert_details(connection, manifest)
@@ -111,17 +139,17 @@ def _settle_upload(
         "attempts": attempts,
         **times.when(manifest.host_id, manifest.accepted_at, host_now),
     }
-    connection.execute(_SETTLE_UPLOAD, values)
+    with_next(connection, _SETTLE_UPLOAD, values)
 
 
 def _insert_details(connection: Connection, manifest: Manifest) -> None:
     details = manifest.details
     if details.labels:
         found = [{"asset_id": manifest.asset_id, "key": key, "value": value} for key, value in details.labels.items()]
-        connection.execute(insert(label), found)
+        with_next(connection, insert(label), found)
     if details.tags:
         distinct = dict.fromkeys(details.tags)
-        connection.execute(insert(tag), [{"asset_id": manifest.asset_id, "value": value} for value in distinct])
+        with_next(connection, insert(tag), [{"asset_id": manifest.asset_id, "value": value} for value in distinct])
 
 
 _PATH_HASH = bindparam("path_hash", type_=LargeBinary)

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
+from database.session import with_next
 from database.transactions import Database
 from metadata import blobs, leases, links, locking, outbox, remaking, repairs, rows
 from metadata.arrays import Rows
@@ -83,7 +84,7 @@ class Variants:
     def lease(self, source: bytes, lease: timedelta, *, one: UUID | None = None) -> list[LeasedVariant]:
         """All due variants of a blob that nobody tried yet; if there is none, one that was tried. So the first attempt
         shares one decode, and later ones do not fail each other. `one`: this variant, if it is due."""
-        return self._database.run(leases.lease, source, lease, one)
+        return self._database.write(leases.lease, source, lease, one)
 
     def renew(self, leased: Sequence[LeasedVariant], lease: timedelta) -> list[LeasedVariant]:
         """Returns those that are still ours."""
@@ -181,16 +182,19 @@ _FINISHED = (
     .cte("finished")
 )
 _NOTED = insert(catalogue_event).from_select(["variant_id"], select(_FINISHED.c.id)).cte("noted")
-_FINISH = select(_FINISHED.c.id).add_cte(_NOTED)
+_FINISH = select(func.array_agg(_FINISHED.c.id).label("ids"), blobs.CONFIRMED.label("confirmed")).add_cte(_NOTED)
 
 
 def _finish(connection: Connection, done: Sequence[Stored]) -> int:
     wanted = list({(one.sha256, name): None for one in done for name in one.later})
+    replicas = [replica for one in done for replica in one.replicas]
     locking.share_stores(connection, {name for _, name in wanted})
-    blobs.confirm(connection, [replica for one in done for replica in one.replicas])
+    with_next(connection, blobs.CONFIRM, blobs.asked(replicas))
     repairs.want(connection, wanted)
     made = _MADE.parameters([(one.leased.id, one.leased.fence, one.sha256) for one in done])
-    finished = set(connection.scalars(_FINISH, made))
+    found = connection.execute(_FINISH, {**made, **blobs.asked(replicas)}).one()
+    blobs.require_all(found.confirmed, replicas)
+    finished = set(found.ids or ())
     stale = [one.sha256 for one in done if one.leased.id not in finished]
     if stale:
         look = update(blob).where(blob.c.sha256.in_(stale), blob.c.gc_after.is_(None))

@@ -52,13 +52,13 @@ class Output:
 
 
 def derive(services: Services, source: bytes) -> bool:
-    """Render what is due of `source`. True: something was, so there may be more."""
+    """Render what is due of `source`. True: more was than goes together."""
     lease = timedelta(seconds=services.settings.work.lease_seconds)
     leased = services.metadata.variants.lease(source, lease)
     if leased:
         failpoint("derive.after-lease", source.hex())
         work(services, leased)
-    return bool(leased)
+    return bool(leased) and leased[0].more
 
 
 def work(services: Services, leased: Sequence[LeasedVariant], *, local: BinaryIO | None = None) -> None:

@@ -146,7 +146,7 @@ def test_gc_passes_by_a_record_that_is_not_committed(
     ingester.delete("/a", purge=True)
     again = manifest("/a", b"same")
     [slow] = metadata.blobs.reserve([(facts(again), "main")], NO_TIME)
-    pause = _Pause(monkeypatch, blobs, "confirm")
+    pause = _Pause(monkeypatch, blobs, "require_all")
     with ThreadPoolExecutor(1) as pool:
         recording_now = pool.submit(metadata.assets.record, again, [slow.replica], [])
         assert pause.reached.wait(30)

@@ -31,10 +31,12 @@ def source(ingester: Ingester) -> bytes:
 
 
 def test_the_first_lease_takes_all_later_ones_one_each(metadata: Metadata, source: bytes) -> None:
-    assert len(metadata.variants.lease(source, MOMENT)) == 3
+    first = metadata.variants.lease(source, MOMENT)
+    assert [one.more for one in first] == [False] * 3
     time.sleep(0.05)
     again = [metadata.variants.lease(source, LEASE) for _ in range(4)]
     assert [len(one) for one in again] == [1, 1, 1, 0]
+    assert [one.more for [one] in again[:3]] == [True, True, False]
     assert {(one.fence, one.attempts, one.unfinished) for [one] in again[:3]} == {(2, 2, 2)}
 
 

@@ -61,7 +61,7 @@ def test_one_source_is_rendered_by_one_of_many(fleet: Line) -> None:
     asset = fleet.bring("/a.jpg", PICTURE)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: derive.derive(fleet.services, asset.blob.sha256), range(8)))
-    assert found.count(True) == 1
+    assert not any(found), "whoever found it done, or somebody at it, need not look again"
     assert {one.attempts for one in fleet.variants(asset).values()} == {1}
 
 
@@ -92,7 +92,7 @@ def test_a_long_render_keeps_its_lease(fleet: Line, arm: Callable[..., None]) ->
         slow = pool.submit(derive.derive, fleet.services, asset.blob.sha256)
         time.sleep(2.4)
         assert fleet.services.metadata.variants.lease(asset.blob.sha256, timedelta(seconds=5)) == []
-        assert slow.result()
+        assert not slow.result(), "nothing else was due"
     assert {one.attempts for one in fleet.variants(asset).values()} == {1}
 
 
