@@ -154,7 +154,7 @@ class PostgresProbe:
         said = f"p50 {timings.p50_ms:.2f} ms, p99 {timings.p99_ms:.2f} ms"
         figures = {"p50_ms": timings.p50_ms, "p99_ms": timings.p99_ms}
         if timings.p50_ms > SLOW_MS:
-            return note("latency", said, "put PostgreSQL nearer: an upload takes about ten round trips", **figures)
+            return note("latency", said, "put PostgreSQL nearer: an upload takes six round trips", **figures)
         return ok("latency", said, **figures)
 
     def _hosts(self) -> Finding:

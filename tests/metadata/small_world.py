@@ -77,8 +77,8 @@ class World:
             "".join(f"DELETE FROM {name};" for name in (*tables, "path_counter", "replica", "blob", "store"))
             + "INSERT INTO blob (sha256, size, media_type, gc_after) VALUES (%(sha256)s, %(size)s, %(type)s, now());"
             " INSERT INTO asset (id, path, path_text, path_hash, entry, blob, width, height, orientation, has_alpha,"
-            " fingerprint, upload_id, accepted_at)"
-            " VALUES (%(id)s, 'x', '/first', '', 0, %(sha256)s, 1, 1, 1, false, '', %(id)s, now());"
+            " fingerprint, upload_id, accepted_at, accepted_by_host_at)"
+            " VALUES (%(id)s, 'x', '/first', '', 0, %(sha256)s, 1, 1, 1, false, '', %(id)s, now(), now());"
             " INSERT INTO variant (id, source, recipe_hash, recipe, state, attempts, unfinished, fence)"
             " VALUES (%(failed)s, %(sha256)s, %(recipe)s, '{}', 'failed', 1, 0, 1)",
             {**given, "failed": str(FAILED), "recipe": WANTED.recipe_hash},
