@@ -1,6 +1,7 @@
 """From the bytes of a picture to pixels: 8 bit, sRGB or grey, upright, with or without alpha.
 
-The file is mapped, not read, and only as far as the body goes: what follows it in a staged entry does not exist here.
+The file is mapped, and only as far as the body goes: what follows it in a staged entry does not exist here. It is read
+once before, because a disk that fails under a map kills the process, as if the picture had done it.
 The loader is the one for the sniffed type; nothing is guessed. Broken pictures are errors, also when a decoder would
 make up the missing part.
 """
@@ -8,11 +9,13 @@ make up the missing part.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import BadImage, Corrupt
+from core.errors import BadImage, Corrupt, StoreUnavailable
+from core.failpoints import failpoint
 from core.model import ImageFacts
 from core.sections import Limits
 from imaging.containers.exif import turned
@@ -28,6 +31,7 @@ LOADERS: Mapping[str, str] = {
     "image/webp": "webpload_source",
     "image/avif": "heifload_source",
 }
+READ_BYTES = 1 << 20
 JPEG_SHRINKS = (8, 4, 2)
 SPARE = 2
 """Shrinking while loading leaves at least so many times the wanted size, because it is cruder than a resize."""
@@ -64,9 +68,11 @@ class Original:
         Raises:
             BadImage: the header makes no sense.
             Corrupt: the file is shorter than `size`.
+            StoreUnavailable: its disk cannot read it.
         """
         if size < 1:
             raise BadImage("the file is empty")
+        _read_once(fd, size)
         try:
             data = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
         except (ValueError, OSError) as error:
@@ -105,6 +111,19 @@ class Original:
             return loader(source, access="sequential", fail_on="error", **options)
         except pyvips.Error as error:
             raise BadImage(f"the picture cannot be decoded: {reason(error)}") from None
+
+
+def _read_once(fd: int, size: int) -> None:
+    block, position = bytearray(READ_BYTES), 0
+    try:
+        failpoint("decode.before-read")
+        while position < size:
+            count = os.preadv(fd, [memoryview(block)[: size - position]], position)
+            if not count:
+                raise Corrupt(f"the file ends after {position} of {size} bytes")
+            position += count
+    except OSError as error:
+        raise StoreUnavailable(f"the disk cannot read the picture: {error.strerror or error}") from error
 
 
 def scaled(picture: Any, size: Size) -> Any:

@@ -53,6 +53,7 @@ def render(fd: int, size: int, recipes: Sequence[Recipe], directory: Path) -> It
     Raises:
         Unavailable: the results cannot be written now.
         Corrupt: the file is shorter than `size`.
+        StoreUnavailable: its disk cannot read it.
     """
     try:
         original = Original.open(fd, size)

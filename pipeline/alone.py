@@ -2,7 +2,7 @@
 
 The parent keeps the claim or the lease; the child inherits no descriptor and dies with the parent (`PR_SET_PDEATHSIG`),
 so a kill from outside looks like any other crash of the parent and counts for nothing. Only the child's own death,
-time-out or error is a verdict on the work.
+time-out or error is a verdict on the work. What the child logs goes where the parent's lines go.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from io import RawIOBase
 from uuid import UUID
 
 from core import logs, settings
+from core.errors import StoreUnavailable
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant
 from core.parent_death import die_with_parent
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
+
+LAST_WORDS = 100
+"""Bytes of the name of the error that ended the child. Less than a pipe holds, so neither waits for the other."""
 
 TOLD_TO_GO = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -37,32 +42,47 @@ def limit(configured: Settings, size: int) -> timedelta:
 
 def run(configured: Settings, arguments: Sequence[str], *, size: int, text: str = "") -> FailureReason | None:
     """Run `python -m pipeline.alone ARGUMENTS` with `text` as its input. None: it ended in an orderly way and
-    has settled the work itself, or it was told to go."""
+    has settled the work itself, or it was told to go.
+
+    Raises:
+        StoreUnavailable: the disk under the picture could not be read.
+    """
     seconds = limit(configured, size).total_seconds()
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell, ids only
-        [sys.executable, "-m", "pipeline.alone", str(os.getpid()), *arguments],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        _, errors = child.communicate(text, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.communicate()
-        return FailureReason("timed-out", f"it did not end within {seconds:.0f} s, alone and for the last time")
-    except BaseException:
-        child.kill()
-        child.communicate()
-        raise
-    if child.returncode == 0 or -child.returncode in TOLD_TO_GO:
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as words:
+        try:
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell, ids only
+                [sys.executable, "-m", "pipeline.alone", str(os.getpid()), str(writing), *arguments],
+                stdin=subprocess.PIPE,
+                pass_fds=[writing],
+                text=True,
+                start_new_session=True,
+            )
+        finally:
+            os.close(writing)
+        try:
+            child.communicate(text, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            return FailureReason("timed-out", f"it did not end within {seconds:.0f} s, alone and for the last time")
+        except BaseException:
+            child.kill()
+            child.communicate()
+            raise
+        return _verdict(child.returncode, words)
+
+
+def _verdict(code: int, words: RawIOBase) -> FailureReason | None:
+    if code == 0 or -code in TOLD_TO_GO:
         return None
-    if child.returncode < 0:
-        name = signal.Signals(-child.returncode).name
+    if -code == signal.SIGBUS:  # the file is mapped: its disk failed in the middle of the work
+        raise StoreUnavailable("the disk under the picture could not be read while it was decoded")
+    if code < 0:
+        name = signal.Signals(-code).name
         return FailureReason("crashed", f"it ended its process by {name}, alone and for the last time")
-    last = errors.strip().splitlines()[-1:] or ["no message"]
-    return FailureReason("crashed", f"it ended its process with code {child.returncode}: {last[0][:300]}")
+    last = (words.read(LAST_WORDS) or b"").decode("ascii", "replace") or "its log says why"
+    return FailureReason("crashed", f"it ended its process with code {code}: {last}")
 
 
 def _restrict(parent: int, configured: Settings) -> None:
@@ -72,12 +92,22 @@ def _restrict(parent: int, configured: Settings) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def main(parent: str, kind: str, *arguments: str) -> None:
+def main(parent: str, words: str, kind: str, *arguments: str) -> None:
+    configured = settings.load()
+    logs.configure(configured)
+    try:
+        _work(parent, configured, kind, arguments)
+    except Exception as error:
+        log.exception("a run alone failed", extra={"kind": kind, "id": arguments[0]})
+        name = type(error).__name__  # clients see it, and not what else it says
+        os.write(int(words), name[:LAST_WORDS].encode("ascii", "replace"))
+        sys.exit(1)
+
+
+def _work(parent: str, configured: Settings, kind: str, arguments: Sequence[str]) -> None:
     from pipeline import derive, ingest
     from pipeline.services import build
 
-    configured = settings.load()
-    logs.configure(configured)
     _restrict(int(parent), configured)
     failpoint("alone.start", arguments[0])
     services = build(configured)

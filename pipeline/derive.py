@@ -196,8 +196,14 @@ def _source(services: Services, source: bytes, local: BinaryIO | None) -> Abstra
 def _work_alone(services: Services, leased: LeasedVariant) -> None:
     log.warning("rendering runs alone", extra={"variant": str(leased.id), "unfinished": leased.unfinished})
     size = max((replica.blob.size for replica in services.metadata.blobs.replicas(leased.source)), default=0)
-    with _renewed(services, [leased]):
-        verdict = alone.run(services.settings, ["derive", str(leased.id)], size=size, text=alone.leased_to_json(leased))
+    said = alone.leased_to_json(leased)
+    try:
+        with _renewed(services, [leased]):
+            verdict = alone.run(services.settings, ["derive", str(leased.id)], size=size, text=said)
+    except Unavailable as error:
+        reason = FailureReason(error.code, error.detail)
+        _give_back(services, [leased], delay=_delay(services, [leased]), reason=reason)
+        return
     if verdict is not None:
         _conclude(services, leased, verdict, final=True)
 

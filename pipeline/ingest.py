@@ -71,12 +71,7 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
             failpoint("ingest.after-start", str(claim.manifest.id))
             leased = _store_and_record(services, claim)
     except Unavailable as error:
-        delay = backoff(services.settings, claim.attempts.total)
-        claim.refund(delay=delay, reason=FailureReason(error.code, error.detail))
-        log.warning(
-            "ingest waits", extra={"upload_id": str(claim.manifest.id), "reason": error.code, "detail": error.detail}
-        )
-        return Outcome.AGAIN if _is_of_one_store(services, error) else Outcome.WAITING
+        return _wait(services, claim, error)
     except Superseded as error:
         claim.refund(delay=timedelta(seconds=1), reason=FailureReason(error.code, error.detail))
         return Outcome.AGAIN
@@ -100,6 +95,16 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
     if leased:
         derive.work(services, leased, local=claim.body())
     return Outcome.STORED
+
+
+def _wait(services: Services, claim: Claim, error: Unavailable, *, counted: bool = False) -> Outcome:
+    """The entry is innocent, and due again later."""
+    delay = backoff(services.settings, claim.attempts.total)
+    claim.refund(delay=delay, reason=FailureReason(error.code, error.detail), counted=counted)
+    log.warning(
+        "ingest waits", extra={"upload_id": str(claim.manifest.id), "reason": error.code, "detail": error.detail}
+    )
+    return Outcome.AGAIN if _is_of_one_store(services, error) else Outcome.WAITING
 
 
 def fail(services: Services, claim: Claim, reason: FailureReason) -> Outcome:
@@ -128,7 +133,10 @@ def _ingest_alone(services: Services, claim: Claim) -> Outcome:
     """After several starts that never ended: one run in a child. Only what the child does to itself counts."""
     upload_id = claim.manifest.id
     log.warning("ingest runs alone", extra={"upload_id": str(upload_id), "unfinished": claim.attempts.unfinished})
-    verdict = alone.run(services.settings, ["ingest", str(upload_id)], size=claim.manifest.size)
+    try:
+        verdict = alone.run(services.settings, ["ingest", str(upload_id)], size=claim.manifest.size)
+    except Unavailable as error:
+        return _wait(services, claim, error, counted=True)  # it stays alone
     if services.staging.look(upload_id) is None:
         return Outcome.STORED
     if verdict is not None:

@@ -2,7 +2,8 @@
 
 Decoders and the store see the body of a staged entry and never what follows it. Any number of views read one
 descriptor at once (`pread`), and closing a view leaves the descriptor open. A view of a closed file raises ValueError
-instead of reading whatever file took over the descriptor's number.
+instead of reading whatever file took over the descriptor's number. A disk that cannot read is `Unavailable`: never the
+upload's fault.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import io
 import os
 from typing import TYPE_CHECKING, BinaryIO
+
+from core.failpoints import failpoint
+from storage.staging.space import translated
 
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # typeshed: from 3.12 on
@@ -44,7 +48,9 @@ class _Bounded(io.RawIOBase):
         target = memoryview(buffer).cast("B")[: max(self._length - self._position, 0)]
         if not target:
             return 0
-        count = os.preadv(self.fileno(), [target], self._position)
+        with translated("reading an entry"):
+            failpoint("staging.before-read")
+            count = os.preadv(self.fileno(), [target], self._position)
         self._position += count
         return count
 

@@ -34,6 +34,7 @@ ELSEWHERE = {
         "storage/staging/test_processes": ("host.before-link",),
         "pipeline/test_installation": ("installation.before-rename",),
         "pipeline/test_derive": ("alone.start",),
+        "pipeline/test_alone": ("decode.before-read", "staging.before-read"),
         "pipeline/test_loops": ("loop.turn",),
         "pipeline/test_migration": (
             "copy.after-begin",
