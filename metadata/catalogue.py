@@ -25,6 +25,7 @@ from metadata.restored import Restored
 from metadata.retention import Retention
 from metadata.stores import Stores
 from metadata.tiers import Tiers
+from metadata.turns import Turns
 from metadata.uploads import Uploads
 from metadata.variants import Variants
 
@@ -45,6 +46,7 @@ class Metadata:
     retention: Retention
     inventory: Inventory
     outbox: Outbox
+    turns: Turns
     restored: Restored
     rebuilding: Rebuilding
 
@@ -75,6 +77,7 @@ class Metadata:
             Retention(database),
             Inventory(database),
             Outbox(database),
+            Turns(database),
             Restored(database),
             Rebuilding(database),
         )

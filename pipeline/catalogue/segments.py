@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import BinaryIO, Final
 
 from core.errors import AlreadyExists, Corrupt, Unavailable
@@ -24,6 +26,8 @@ from storage.object_keys import CATALOGUE
 MEDIA_TYPE: Final = "application/x-ndjson"
 TRAILER_BYTES: Final = 200
 MAX_LINE: Final = 8 << 20
+PAUSES: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0)
+"""Seconds before each try to get a number."""
 END: Final = "end"
 
 
@@ -106,9 +110,16 @@ def current(store: ObjectStore) -> list[Segment]:
 
 
 def append(store: ObjectStore, made: Draft) -> Segment:
-    """Put it under the next free number. Another one that comes with the same number takes the next."""
-    while True:
-        number = max((one.last for one in listed(store)), default=0) + 1
+    """Put it under the next free number. Another one that comes with the same number takes the next: also where the
+    service lists late, and goes on naming a number as free that is taken.
+
+    Raises:
+        Unavailable: every number that was tried was taken, or merged away again.
+    """
+    tried = 0
+    for pause in PAUSES:
+        sleep(pause * random.uniform(0.5, 1))
+        number = tried = max([tried, *(one.last for one in listed(store))]) + 1
         segment = Segment(number, number, made.size)
         failpoint("catalogue.before-put", segment.key)
         try:
@@ -118,6 +129,7 @@ def append(store: ObjectStore, made: Draft) -> Segment:
         failpoint("catalogue.after-put", segment.key)
         if not any(one.covers(segment) for one in listed(store)):
             return segment
+    raise Unavailable(f"{store.name} names numbers of the catalogue as free that are taken: up to {tried}")
 
 
 def put(store: ObjectStore, segment: Segment, made: Draft) -> None:

@@ -1,7 +1,8 @@
 """Writing down what the outbox holds, as one more segment.
 
 Order: the segment is put, then its events are forgotten. A crash between writes the same things twice, which changes
-nothing. So do two writers at once.
+nothing. One writer at a time has the turn, from PostgreSQL, or every beat of a fleet would have the same events written
+again; after one that died the turn is free when its lease ends.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
 
-from core.errors import Corrupt, NotFound
+from core.errors import Corrupt, NotFound, Unavailable
 from core.failpoints import failpoint
 from pipeline.catalogue import segments
 from pipeline.catalogue.lines import Line
 from pipeline.catalogue.segments import Draft
 from pipeline.derive import scratch_root
+from pipeline.renewal import Renewal
 from pipeline.services import Services
 from storage.interface import ObjectStore
 
 log = logging.getLogger(__name__)
 
+TURN = "catalogue"
 PAGE = 1000
 """Facts in memory."""
 EVENTS = 20_000
@@ -30,6 +35,20 @@ EVENTS = 20_000
 def write(services: Services) -> int:
     """Until no event waits, or the next turn is due; returns how many were written down."""
     until = time.monotonic() + services.settings.catalogue.seconds
+    lease = timedelta(seconds=services.settings.work.lease_seconds)
+    turns = services.metadata.turns
+    token = turns.take(TURN, lease)
+    if token is None:
+        return 0
+    try:
+        with Renewal(services, lambda: turns.renew(TURN, token, lease), {"turn": TURN}):
+            return _write(services, until)
+    finally:
+        with suppress(Unavailable):  # it ends by itself
+            turns.free(TURN, token)
+
+
+def _write(services: Services, until: float) -> int:
     if not _begun(services):
         return 0
     written = count = _write_segment(services)

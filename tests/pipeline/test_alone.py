@@ -25,6 +25,8 @@ def fleet(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) ->
     made = Line(tmp_path, database_url, variants=Variants(eager="fleet"))
     monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
     monkeypatch.setenv("MILLRACE_DATABASE_URL", database_url)
+    monkeypatch.setenv("MILLRACE_WORK__BACKOFF_SECONDS", "0.01")
+    monkeypatch.setenv("MILLRACE_WORK__BACKOFF_CAP_SECONDS", "0.05")
     yield made
     made.close()
 

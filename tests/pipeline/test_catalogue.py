@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from coordination.turns import Turns
-from core.errors import Unavailable
+from core.errors import AlreadyExists, Unavailable
 from core.model import Details, StoreState
 from core.sections import Catalogue
 from metadata.facts import Deleted, Fact, Recorded, Rendered
@@ -20,7 +22,7 @@ from pipeline.catalogue import segments, writing
 from pipeline.catalogue.keys import Segment
 from pipeline.catalogue.lines import Line
 from pipeline.catalogue.writing import write
-from storage.interface import ObjectStore
+from storage.interface import ObjectStore, Stored
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line as Pipeline
 from tests.pipeline.test_placement import stores
@@ -256,3 +258,73 @@ def test_a_store_that_begins_to_be_drained_in_the_middle_keeps_nothing_back(
     write(line.services)
     assert (len(keys(line, "main")), len(keys(line, "far"))) == (1, 1)
     assert [one.asset.path for one in facts(line, "far") if isinstance(one, Recorded)] == ["/bare/b.jpg"]
+
+
+def test_two_writers_do_not_write_the_same_events(
+    tmp_path: Path, database_url: str, line: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes in the middle of the first, as another host's worker does."""
+    bring(line, "/bare/a.jpg")
+    other = lined(tmp_path, database_url)
+    append, second = segments.append, []
+
+    def met(store: ObjectStore, made: segments.Draft) -> Segment:
+        second.append(write(other.services))
+        return append(store, made)
+
+    monkeypatch.setattr(segments, "append", met)
+    assert write(line.services) > 0
+    assert second == [0]
+    assert len(keys(line)) == 1
+    assert len([one for one in read(line.services.store("main")) if isinstance(one.fact, Recorded)]) == 1
+    other.close()
+
+
+def test_the_turn_of_a_writer_that_died_ends_with_its_lease(line: Pipeline) -> None:
+    bring(line, "/bare/a.jpg")
+    turns = line.services.metadata.turns
+    token = turns.take(writing.TURN, timedelta(seconds=60))
+    assert token is not None
+    assert write(line.services) == 0
+    assert turns.renew(writing.TURN, token, timedelta(0))
+    assert write(line.services) > 0
+    assert not turns.renew(writing.TURN, token, timedelta(seconds=60))
+    turns.free(writing.TURN, token)  # of who comes too late: changes nothing of another's
+    assert turns.take(writing.TURN, timedelta(0)) is not None
+
+
+class Late:
+    """A service that lists late: what was put does not show yet."""
+
+    def __init__(self, store: ObjectStore, *, always_taken: bool) -> None:
+        self.name, self.puts, self._store, self._always_taken = store.name, 0, store, always_taken
+
+    def scan(self, prefix: str = "") -> Iterator[Stored]:
+        return iter(())
+
+    def put(self, key: str, *arguments: Any, **options: Any) -> None:
+        self.puts += 1
+        if self._always_taken:
+            raise AlreadyExists(key)
+        self._store.put(key, *arguments, **options)
+
+
+def test_a_service_that_lists_late_is_not_asked_for_the_same_number_again_and_again(
+    line: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(segments, "sleep", pauses.append)
+    late = Late(line.services.store("main"), always_taken=False)
+    for number in range(1, 4):
+        with segments.draft(tmp_path) as made:
+            made.write(f'{{"number": {number}}}')
+            made.end(0)
+            assert segments.append(late, made).first == number  # type: ignore[arg-type]  # as much as is asked of it
+    taken = Late(late._store, always_taken=True)
+    pauses.clear()
+    with segments.draft(tmp_path) as made:
+        made.end(0)
+        with pytest.raises(Unavailable, match="taken"):
+            segments.append(taken, made)  # type: ignore[arg-type]  # as much as is asked of it
+    assert taken.puts == len(pauses) == len(segments.PAUSES)
+    assert all(pauses[1:])
