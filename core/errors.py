@@ -38,6 +38,11 @@ class MillraceError(Exception):
         self.detail = detail
 
 
+class Interrupted(BaseException):
+    """Work is told to end where it is: no error, and no Exception, so that nothing that translates, repeats or counts
+    errors takes it for one. What it leaves may be done again."""
+
+
 class Rejected(MillraceError):
     code = "rejected"
 

@@ -1,10 +1,14 @@
-"""Bytes at a limited rate, for work that must leave room for others, and how many there were."""
+"""Bytes at a limited rate, for work that must leave room for others, and how many there were.
+
+Whoever lets a body flow says what to ask on the way: a body of any size ends as soon as that raises.
+"""
 
 from __future__ import annotations
 
 import io
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 if TYPE_CHECKING:
@@ -12,14 +16,20 @@ if TYPE_CHECKING:
 
 SLICES = 10
 """Reads in one second, so that a body flows instead of stopping and going."""
+ASK_SECONDS = 0.5
+"""Between two questions while it waits."""
+AT_ONCE = 1 << 20
+"""Bytes of one read at most, so that the next question is never far."""
 
 
 class Throttle:
     """Shared by all bodies that go at one rate together. Safe for threads."""
 
-    def __init__(self, bytes_per_second: float | None) -> None:
-        """None: as fast as it goes."""
+    def __init__(self, bytes_per_second: float | None, ask: Callable[[], None] = lambda: None) -> None:
+        """None: as fast as it goes. `ask` is called between any two reads and, while they wait, twice a second; what it
+        raises ends the body."""
         self._rate = bytes_per_second
+        self._ask = ask
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
         self._passed = 0
@@ -31,17 +41,27 @@ class Throttle:
 
     def body(self, body: BinaryIO) -> BinaryIO:
         """Reads like `body`, from where it is, forward only."""
-        return cast(BinaryIO, _Throttled(body, self, None if self._rate is None else max(1, int(self._rate / SLICES))))
+        at_once = AT_ONCE if self._rate is None else max(1, int(min(self._rate / SLICES, AT_ONCE)))
+        return cast(BinaryIO, _Throttled(body, self, at_once))
 
     def spend(self, count: int) -> None:
         """Wait until `count` more bytes may have passed."""
+        self._ask()
         with self._lock:
             self._passed += count
             if self._rate is None:
                 return
             begins = max(self._free_at, time.monotonic())
             self._free_at = begins + count / self._rate
-        time.sleep(max(0.0, begins - time.monotonic()))
+        rest(begins - time.monotonic(), self._ask)
+
+
+def rest(seconds: float, ask: Callable[[], None]) -> None:
+    """Sleep, and ask meanwhile."""
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        time.sleep(min(left, ASK_SECONDS))
+        ask()
 
 
 class _Unthrottled(Throttle):
@@ -55,7 +75,7 @@ UNTHROTTLED: Final = _Unthrottled(None)
 
 
 class _Throttled(io.RawIOBase):
-    def __init__(self, body: BinaryIO, throttle: Throttle, at_once: int | None) -> None:
+    def __init__(self, body: BinaryIO, throttle: Throttle, at_once: int) -> None:
         """`at_once`: so many bytes in one read at most."""
         self._body = body
         self._throttle = throttle

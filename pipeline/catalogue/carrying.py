@@ -16,19 +16,22 @@ from pipeline.catalogue.writing import home
 from pipeline.derive import scratch_root
 from pipeline.services import Services
 from storage.interface import ObjectStore
+from storage.throttle import UNTHROTTLED, Throttle
 
 
-def carry(services: Services, source: ObjectStore, *, remove: bool) -> Iterator[Segment]:
+def carry(
+    services: Services, source: ObjectStore, *, remove: bool, throttle: Throttle = UNTHROTTLED
+) -> Iterator[Segment]:
     """Out of a store that takes nothing new any more; yields what is carried. With `remove`, nothing of the catalogue
     is left there."""
     for one in segments.current(source):
         with segments.draft(scratch_root(services)) as made:
             try:
                 with source.open(one.key) as body:
-                    made.copy(body)
+                    made.copy(throttle.body(body))
             except NotFound:  # merged just now: that one comes in the next turn
                 continue
-            segments.append(home(services), made)
+            segments.append(home(services), made, throttle)
         failpoint("catalogue.after-carry", one.key)
         if remove:
             source.delete([one.key])
@@ -37,4 +40,4 @@ def carry(services: Services, source: ObjectStore, *, remove: bool) -> Iterator[
         kept = segments.current(source)
         source.delete([one.key for one in left if one not in kept])
         if kept:
-            yield from carry(services, source, remove=True)
+            yield from carry(services, source, remove=True, throttle=throttle)

@@ -22,6 +22,7 @@ from core.failpoints import failpoint
 from pipeline.catalogue.keys import Segment, parsed, uncovered
 from storage.interface import ObjectStore, Span
 from storage.object_keys import CATALOGUE
+from storage.throttle import UNTHROTTLED, Throttle
 
 MEDIA_TYPE: Final = "application/x-ndjson"
 TRAILER_BYTES: Final = 200
@@ -109,7 +110,7 @@ def current(store: ObjectStore) -> list[Segment]:
     return uncovered(listed(store))
 
 
-def append(store: ObjectStore, made: Draft) -> Segment:
+def append(store: ObjectStore, made: Draft, throttle: Throttle = UNTHROTTLED) -> Segment:
     """Put it under the next free number. Another one that comes with the same number takes the next: also where the
     service lists late, and goes on naming a number as free that is taken.
 
@@ -123,7 +124,7 @@ def append(store: ObjectStore, made: Draft) -> Segment:
         segment = Segment(number, number, made.size)
         failpoint("catalogue.before-put", segment.key)
         try:
-            put(store, segment, made)
+            put(store, segment, made, throttle)
         except AlreadyExists:
             continue
         failpoint("catalogue.after-put", segment.key)
@@ -132,13 +133,13 @@ def append(store: ObjectStore, made: Draft) -> Segment:
     raise Unavailable(f"{store.name} names numbers of the catalogue as free that are taken: up to {tried}")
 
 
-def put(store: ObjectStore, segment: Segment, made: Draft) -> None:
+def put(store: ObjectStore, segment: Segment, made: Draft, throttle: Throttle = UNTHROTTLED) -> None:
     """
     Raises:
         AlreadyExists: the number is taken.
     """
     made.file.seek(0)
-    store.put(segment.key, made.file, size=made.size, sha256=made.sha256, media_type=MEDIA_TYPE)
+    store.put(segment.key, throttle.body(made.file), size=made.size, sha256=made.sha256, media_type=MEDIA_TYPE)
 
 
 def trailer(store: ObjectStore, segment: Segment) -> Trailer:

@@ -3,6 +3,7 @@ one cannot be copied."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -17,11 +18,15 @@ LEASE: Final = timedelta(minutes=10)
 """So long the repair of replicas leaves those alone that a job copies, at a rate of its own."""
 RETRY: Final = timedelta(seconds=30)
 
+Heed = Callable[[], None]
+"""Called within what may take long. It raises Interrupted when the job is to be paused or cancelled, or is in other
+hands, as when its process was told to go."""
+
 
 class Flow:
-    def __init__(self, max_mb_s: float | None) -> None:
-        """`max_mb_s`: 10^6 bytes a second at most."""
-        self.throttle = Throttle(None if max_mb_s is None else max_mb_s * 1e6)
+    def __init__(self, max_mb_s: float | None, heed: Heed) -> None:
+        """`max_mb_s`: 10^6 bytes a second at most. `heed` is called while they flow."""
+        self.throttle = Throttle(None if max_mb_s is None else max_mb_s * 1e6, heed)
         self._passed = 0
         self._size = 0
 

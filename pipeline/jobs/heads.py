@@ -1,32 +1,41 @@
-"""Asking a store for many objects side by side: a head is mostly waiting for a network."""
+"""Asking a store for many objects side by side: a head is mostly waiting for a network, which a wish is not to do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from types import TracebackType
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
-from core.errors import NotFound
+from core.errors import Interrupted, NotFound
 from core.model import Replica
+from pipeline.jobs.flow import Heed
 from storage.interface import ObjectStore
+from storage.throttle import ASK_SECONDS
 
 AT_ONCE: Final = 16
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 Fault = tuple[Literal["missing", "corrupt"], str]
 
 
 class Heads:
     """So many threads, for as long as it is entered. The first error of a store ends a call; what was not begun by
-    then is not asked any more."""
+    then is not asked any more. `heed` is called while answers are waited for; what it raises leaves those behind that
+    are under way."""
+
+    def __init__(self, heed: Heed) -> None:
+        self._heed = heed
 
     def __enter__(self) -> Heads:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="heads")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=kind is None or not issubclass(kind, Interrupted), cancel_futures=True)
 
     def faults(self, store: ObjectStore, replicas: Sequence[Replica]) -> list[tuple[Replica, Fault]]:
         """Those that are twice found missing or with other facts, in their order.
@@ -34,7 +43,7 @@ class Heads:
         Raises:
             Unavailable: the store does not say of one of them.
         """
-        looks = self._pool.map(partial(_look_twice, store), replicas)
+        looks = self._answers(partial(_look_twice, store), replicas)
         return [(one, fault) for one, fault in zip(replicas, looks, strict=True) if fault is not None]
 
     def present(self, store: ObjectStore, keys: Sequence[str]) -> list[str]:
@@ -43,8 +52,23 @@ class Heads:
         Raises:
             Unavailable: the store does not say of one of them.
         """
-        found = self._pool.map(partial(is_there, store), keys)
+        found = self._answers(partial(is_there, store), keys)
         return [key for key, there in zip(keys, found, strict=True) if there]
+
+    def _answers(self, look: Callable[[Asked], Answer], asked: Iterable[Asked]) -> Iterator[Answer]:
+        looks = [self._pool.submit(look, one) for one in asked]
+        try:
+            for one in looks:
+                yield self._heeded(one)
+        finally:
+            for one in looks:
+                one.cancel()
+
+    def _heeded(self, look: Future[Answer]) -> Answer:
+        while not look.done():
+            self._heed()
+            wait([look], timeout=ASK_SECONDS)
+        return look.result()
 
 
 def is_there(store: ObjectStore, key: str) -> bool:

@@ -1,4 +1,5 @@
-"""What a job shows while one of its steps takes long: how far that step has come, written down now and then.
+"""What a job shows and hears while one of its steps takes long: how far that step has come is written down now and
+then, and a wish, or that the job is in other hands by now, ends the step where it is.
 
 The cursor stays that of the last step, so whoever takes the job over does this one again from its beginning.
 """
@@ -7,14 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-from core.errors import MillraceError
+from core.errors import Interrupted, MillraceError, Superseded
 from core.loops import Background
-from core.model import Job
+from core.model import Job, JobState
 from pipeline.services import Services
 
 LIVE_SECONDS = 1.0
@@ -24,8 +24,8 @@ Live = Callable[[], Mapping[str, Any]]
 
 
 class LiveProgress:
-    """Asks `live` of the last step from a thread of its own, until it is left. What it writes never comes after the
-    next step, nor does it change anything in other hands."""
+    """Asks `live` of the last step, and PostgreSQL for the job, from a thread of its own, until it is left. What it
+    writes never comes after the next step, nor does it change anything in other hands."""
 
     def __init__(self, services: Services, job: Job, lease: timedelta, watch: Callable[[Job], None]) -> None:
         self._jobs = services.metadata.jobs
@@ -36,6 +36,7 @@ class LiveProgress:
         self._cursor: Mapping[str, Any] = job.cursor
         self._told: Mapping[str, Any] = {}
         self._turn = threading.Lock()
+        self._heard = False
         self._thread = Background("live-progress", self._run, seconds=LIVE_SECONDS)
 
     def __enter__(self) -> LiveProgress:
@@ -44,6 +45,21 @@ class LiveProgress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._thread.close()
+
+    @property
+    def job(self) -> Job:
+        """As it was seen last."""
+        with self._turn:
+            return self._job
+
+    def heed(self) -> None:
+        """For the work, within a step.
+
+        Raises:
+            Interrupted: somebody wishes it, or the job is in other hands.
+        """
+        if self._heard:
+            raise Interrupted
 
     def advance(self, cursor: Mapping[str, Any], progress: Mapping[str, Any], live: Live | None) -> Job:
         """A step is done, and the next begins.
@@ -57,14 +73,34 @@ class LiveProgress:
             return self._job
 
     def _run(self) -> None:
-        with suppress(MillraceError):  # the next step says it
+        try:
             self._tell()
+        except Superseded:
+            self._heard = True
+        except MillraceError:
+            pass  # PostgreSQL is away: soon again
 
     def _tell(self) -> None:
+        """
+        Raises:
+            Superseded: the job is in other hands.
+        """
         with self._turn:
-            progress = self._told if self._live is None or self._thread.is_stopped else self._live()
-            if progress == self._told:
+            if self._thread.is_stopped:
                 return
-            told = self._jobs.advance(self._job, self._cursor, progress, self._lease)
+            progress = self._told if self._live is None else self._live()
+            shows = progress != self._told
+            self._job = self._advanced(progress) if shows else self._found()
             self._told = progress
-        self._watch(told)
+            self._heard = self._heard or self._job.wish is not None
+        if shows:
+            self._watch(self._job)
+
+    def _advanced(self, progress: Mapping[str, Any]) -> Job:
+        return self._jobs.advance(self._job, self._cursor, progress, self._lease)
+
+    def _found(self) -> Job:
+        found = self._jobs.find(self._job.id)
+        if found is None or (found.fence, found.state) != (self._job.fence, JobState.RUNNING):
+            raise Superseded(f"the job {self._job.id} is in other hands")
+        return found

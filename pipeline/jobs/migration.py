@@ -21,7 +21,7 @@ from core.sections import Rate
 from pipeline.catalogue.carrying import carry
 from pipeline.jobs.arguments import Arguments, require_stores
 from pipeline.jobs.counting import COUNTING, Tally, count_all, counted
-from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
+from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
@@ -98,7 +98,7 @@ def _told(tally: Tally) -> Mapping[str, Any]:
     return Progress(total=tally.total, total_bytes=tally.total_bytes).to_json()
 
 
-def run(services: Services, job: Job) -> Iterator[Step]:
+def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
     move = Move.of(services, job.arguments)
     services.metadata.stores.set_state(StoreState(move.target, "active", None))
     services.metadata.stores.set_state(StoreState(move.source, "draining", move.target))
@@ -110,14 +110,15 @@ def run(services: Services, job: Job) -> Iterator[Step]:
     else:
         tally = yield from counted(job.cursor, [move.source], services.metadata.stores.count, _told)
         progress = Progress(total=tally.total, total_bytes=tally.total_bytes)
-    current = _Round.resumed(_Work(services, job, move), job, progress)
+    current = _Round.resumed(_Work(services, job, move, heed), job, progress)
     while True:
         yield from current.run()
         if move.delete_source:
             while delete_garbage(services, move.source):
-                pass
+                yield current.step()
         if current.was_last:
-            for _ in carry(services, services.store(move.source), remove=move.delete_source):
+            flow = current.flow.throttle
+            for _ in carry(services, services.store(move.source), remove=move.delete_source, throttle=flow):
                 yield current.step()
             return
         if current.met_others:
@@ -148,6 +149,10 @@ class _Round:
     def next(self) -> _Round:
         progress = replace(self._progress, failed=0, failure="", archived=0)
         return _Round(self._work, progress, self._number + 1)
+
+    @property
+    def flow(self) -> Flow:
+        return self._work.flow
 
     def step(self) -> Step:
         cursor: dict[str, Any] = {"round": self._number, "after": self._after.hex(), "last": self.was_last}
@@ -190,11 +195,11 @@ class _Round:
 class _Work:
     """What is done with one replica of the source."""
 
-    def __init__(self, services: Services, job: Job, move: Move) -> None:
+    def __init__(self, services: Services, job: Job, move: Move, heed: Heed) -> None:
         self._services = services
         self._job = job
         self._move = move
-        self.flow = Flow(move.max_mb_s)
+        self.flow = Flow(move.max_mb_s, heed)
 
     def page(self, after: bytes) -> list[Replica]:
         return self._services.metadata.stores.page(self._move.source, after, BATCH)

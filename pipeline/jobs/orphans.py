@@ -22,6 +22,7 @@ from metadata.inventory import Named
 from pipeline import maintenance
 from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.arguments import Arguments, chosen
+from pipeline.jobs.flow import Heed
 from pipeline.jobs.running import Step
 from pipeline.replicas.ownership import require_ours
 from pipeline.services import Services
@@ -63,7 +64,8 @@ class Progress:
         return asdict(self)
 
 
-def run(services: Services, job: Job) -> Iterator[Step]:
+def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
+    del heed  # it moves no bodies
     wanted = Collection.of(services, job.arguments)
     for name in wanted.stores:
         require_ours(services, name)

@@ -22,7 +22,7 @@ from metadata.demotion import Choice, Filter, Home, Move
 from metadata.stretches import Counted
 from pipeline.jobs.arguments import Arguments
 from pipeline.jobs.counting import COUNTING, Tally, counted
-from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, judge
+from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
@@ -76,10 +76,10 @@ def start(services: Services) -> Job | None:
     return services.metadata.jobs.create(KIND, arguments)
 
 
-def run(services: Services, job: Job) -> Iterator[Step]:
+def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
     policy = Policy.of(services, job.arguments)
     sources = services.demotions.sources()
-    work = _Work(services, policy, job.started_at or job.created_at)
+    work = _Work(services, policy, job.started_at or job.created_at, heed)
     if job.progress and COUNTING not in job.cursor:
         work.progress = Progress(**{**job.progress, "done_bytes": job.cursor.get("done_bytes", 0)})
     else:
@@ -109,13 +109,13 @@ def _planned(tally: Tally) -> Progress:
 
 
 class _Work:
-    def __init__(self, services: Services, policy: Policy, at: datetime) -> None:
+    def __init__(self, services: Services, policy: Policy, at: datetime, heed: Heed) -> None:
         self.progress = Progress()
         self._services = services
         self._demotion = services.metadata.demotion
         self._at = at
         self._choice = choice(services, at)
-        self._flow = Flow(policy.max_mb_s)
+        self._flow = Flow(policy.max_mb_s, heed)
 
     def planned(self, cursor: Mapping[str, Any], sources: Sequence[str]) -> Generator[Step, None, Progress]:
         wanted = {name: filters(self._services, name, self._at) for name in sources}

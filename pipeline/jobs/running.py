@@ -17,11 +17,13 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from core.errors import MillraceError, Superseded, Unavailable
+from core.errors import Interrupted, MillraceError, Superseded, Unavailable
 from core.failpoints import failpoint
 from core.model import FailureReason, Job, JobState
 from pipeline.backoff import backoff
+from pipeline.jobs.flow import Heed
 from pipeline.jobs.live_progress import Live, LiveProgress
+from pipeline.leaving import given_back
 from pipeline.renewal import Renewal
 from pipeline.services import Services
 
@@ -40,7 +42,7 @@ class Step:
     """Nothing can be done before this has passed: back to the queue until then."""
 
 
-Work = Callable[[Services, Job], Iterator[Step]]
+Work = Callable[[Services, Job, Heed], Iterator[Step]]
 Wish = Literal["pause", "cancel", "resume"]
 
 
@@ -60,15 +62,24 @@ def run(
     seconds: float = math.inf,
 ) -> Job | None:
     """Work on one job, or on the one that waits longest, until it ends, waits, is somebody else's, or `seconds` have
-    passed: then it is back in the queue. Interrupted, it is paused. None: there is none to work on."""
+    passed: then it is back in the queue. A wish is heard in the middle of a step. Told to go, the process
+    leaves it in the queue; Ctrl-C pauses it. None: there is none to work on."""
     lease = timedelta(seconds=services.settings.work.lease_seconds)
     job = services.metadata.jobs.take(lease, job_id)
     if job is None:
         return None
     held = job
-    with Renewal(services, lambda: services.metadata.jobs.renew(held, lease), {"job": str(job.id)}):
+    live = LiveProgress(services, job, lease, watch)
+
+    def put_back() -> None:
+        services.metadata.jobs.put_back(held, timedelta(0))
+
+    with (
+        given_back(put_back),
+        Renewal(services, lambda: services.metadata.jobs.renew(held, lease), {"job": str(job.id)}),
+    ):
         try:
-            return _run(services, kinds[job.kind].work, job, lease, watch, time.monotonic() + seconds)
+            return _run(services, kinds[job.kind].work, live, watch, time.monotonic() + seconds)
         except Superseded:
             return services.metadata.jobs.find(job.id)
         except Unavailable as error:
@@ -82,22 +93,27 @@ def run(
             log.exception("a job failed unexpectedly", extra={"job": str(job.id)})
             reason = FailureReason.unforeseen(error)
             return services.metadata.jobs.settle(job, JobState.FAILED, f"{reason.kind}: {reason.detail}")
-        except BaseException:  # the process is told to go
+        except KeyboardInterrupt:
             with suppress(MillraceError):
                 services.metadata.jobs.settle(job, JobState.PAUSED)
             raise
+        except BaseException:  # the process is told to go
+            with suppress(MillraceError):
+                put_back()
+            raise
 
 
-def _run(services: Services, work: Work, job: Job, lease: timedelta, watch: Callable[[Job], None], until: float) -> Job:
+def _run(services: Services, work: Work, live: LiveProgress, watch: Callable[[Job], None], until: float) -> Job:
+    job = live.job
     watch(job)
-    with LiveProgress(services, job, lease, watch) as live:
-        for step in work(services, job):
-            job = live.advance(step.cursor, step.progress, step.live)
-            failpoint("job.after-step", str(job.id))
-            watch(job)
-            if job.wish is not None:
-                state = JobState.PAUSED if job.wish == "pause" else JobState.CANCELLED
-                return services.metadata.jobs.settle(job, state)
-            if step.wait is not None or time.monotonic() > until:
-                return services.metadata.jobs.put_back(job, step.wait or timedelta(0))
+    try:
+        with live:
+            for step in work(services, job, live.heed):
+                job = live.advance(step.cursor, step.progress, step.live)
+                failpoint("job.after-step", str(job.id))
+                watch(job)
+                if job.wish is not None or step.wait is not None or time.monotonic() > until:
+                    return services.metadata.jobs.put_back(job, step.wait or timedelta(0))
+    except Interrupted:
+        return services.metadata.jobs.put_back(live.job, timedelta(0))
     return services.metadata.jobs.settle(job, JobState.DONE)

@@ -27,7 +27,7 @@ from core.model import Job, Replica
 from metadata.inventory import Place
 from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.counting import COUNTING, counted
-from pipeline.jobs.flow import LARGE_BYTES, RETRY
+from pipeline.jobs.flow import LARGE_BYTES, RETRY, Heed
 from pipeline.jobs.heads import Heads
 from pipeline.jobs.running import Step
 from pipeline.jobs.verification_progress import Progress, Verification
@@ -36,7 +36,7 @@ from pipeline.remaking import make_again
 from pipeline.replicas.copying import check, try_copy
 from pipeline.services import Services
 from storage.object_keys import MARKER, named
-from storage.throttle import Throttle
+from storage.throttle import Throttle, rest
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ TRY_SECONDS = 3.0
 """A store is asked again so often, so far apart, before it is left out."""
 
 
-def run(services: Services, job: Job) -> Iterator[Step]:
+def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
     wanted = Verification.of(services, job.arguments)
     if job.progress and COUNTING not in job.cursor:
         progress = Progress(**job.progress)
@@ -63,7 +63,7 @@ def run(services: Services, job: Job) -> Iterator[Step]:
         )
         progress = wanted.planned(tally)
     began = job.started_at or job.created_at
-    yield from _Run(services, wanted, began, progress, int(job.cursor.get("tries", 0))).steps(job.cursor)
+    yield from _Run(services, wanted, began, progress, int(job.cursor.get("tries", 0)), heed).steps(job.cursor)
 
 
 Phase = Callable[[str], Iterator[str]]
@@ -78,12 +78,13 @@ class _Run:
     progress: Progress
     tries: int
     """That the store which is being asked did not answer, one after the other."""
+    heed: Heed
 
     def __post_init__(self) -> None:
         rate = self.wanted.max_mb_s
-        self.throttle = Throttle(None if rate is None else rate * 1e6)
+        self.throttle = Throttle(None if rate is None else rate * 1e6, self.heed)
         self.inventory = self.services.metadata.inventory
-        self.heads = Heads()
+        self.heads = Heads(self.heed)
         self.reading = 0
         self.passed = 0
 
@@ -220,7 +221,7 @@ class _Run:
                 self.progress = replace(self.progress, unanswered=[*self.progress.unanswered, name])
                 break
             yield place
-            time.sleep(TRY_SECONDS)
+            rest(TRY_SECONDS, self.heed)
         return None
 
     def _answering(self) -> list[str]:

@@ -70,7 +70,7 @@ def _copied_by_the_service(services: Services, fresh: Replica, throttle: Throttl
         if sources.is_whole(services, fresh, throttle=throttle):
             return True
         error = Corrupt(f"a copy of {source.key} within its service has other bytes")
-        sources.doubt(services, source, error)
+        sources.doubt(services, source, error, throttle=throttle)
         raise error
     return False
 
@@ -100,7 +100,7 @@ def _stream(services: Services, fresh: Replica, throttle: Throttle) -> None:
             store.put(fresh.key, flow, size=blob.size, sha256=blob.sha256, media_type=blob.media_type)
     except Corrupt as error:
         for source in services.metadata.blobs.replicas(blob.sha256):
-            sources.doubt(services, source, error)
+            sources.doubt(services, source, error, throttle=throttle)
         raise
 
 

@@ -121,10 +121,10 @@ def is_whole(services: Services, replica: Replica, *, throttle: Throttle = UNTHR
     return True
 
 
-def doubt(services: Services, replica: Replica, error: Corrupt) -> None:
+def doubt(services: Services, replica: Replica, error: Corrupt, *, throttle: Throttle = UNTHROTTLED) -> None:
     """One reading condemns nothing: a bit that flipped on its way says nothing of the bytes that lie there."""
     with suppress(Unavailable):
-        if not is_whole(services, replica):
+        if not is_whole(services, replica, throttle=throttle):
             mark(services, replica, "corrupt", error.detail)
 
 

@@ -105,9 +105,11 @@ class MultipartUpload:
                 if lane not in buffers:
                     buffers[lane] = bytearray(longest)
                 part = memoryview(buffers[lane])[:length]
-                reader.fill(part)
+                with self.deadline.standing_still():
+                    reader.fill(part)
                 lanes.start(lane, partial(self._send_part, number, part, checksums, lanes.deadline))
-            _require(body, whole.digest(), sum(lengths), sha256)
+            with self.deadline.standing_still():
+                _require(body, whole.digest(), sum(lengths), sha256)
             return lanes.results()
 
     def copy(self, source: CopySourceTypeDef, lengths: Sequence[int], *, jobs: int) -> list[Part]:

@@ -67,9 +67,9 @@ class Writer:
         return {"IfNoneMatch": "*"} if self._conditional else {}
 
     def put(self, wanted: Wanted, body: BinaryIO) -> Stored:
-        deadline = self._service.deadline(wanted.size)
         failure: MillraceError | None = None
         with self._sending(wanted, body) as send:
+            deadline = self._service.deadline(wanted.size)  # from now on: a small body has come by then
             for attempt in range(TRIES):
                 if attempt:
                     time.sleep(uniform(0.05, 0.1) * 2**attempt)

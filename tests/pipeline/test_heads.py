@@ -82,6 +82,6 @@ def test_the_first_error_of_a_store_ends_it(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(store, "head", head)
     replicas = [Replica(BlobFacts(bytes([number]) * 32, 1, "image/png"), "main", number) for number in range(200)]
-    with Heads() as pool, pytest.raises(StoreUnavailable):
+    with Heads(lambda: None) as pool, pytest.raises(StoreUnavailable):
         pool.faults(store, replicas)
     assert len(asked) < 200

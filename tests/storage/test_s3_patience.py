@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,13 +12,14 @@ import pytest
 from botocore.retries.standard import ExponentialBackoff
 
 from core.errors import Forbidden, NotFound, StoreUnavailable
-from storage.s3 import service
+from storage.s3 import deadline, service
 from storage.s3.errors import Outage
 from storage.s3.store import S3Store
-from tests.contracts.object_store import MIB, fill, keys, read
+from tests.contracts.object_store import MIB, fill, keys, read, sha256
 from tests.storage.s3_script import Answer, Script, content, open_store, script, vouching
+from tests.storage.test_s3 import bucket, options, s3, shared
 
-__all__ = ["script"]
+__all__ = ["bucket", "options", "s3", "script", "shared"]
 
 ABC = b"abc"
 LONG = 30.0
@@ -89,6 +91,43 @@ def test_a_body_that_is_taken_too_slowly_ends_with_the_operation(
     store = script.open_store(operation_timeout=0.5)
     assert seconds(lambda: fill(store, "a", bytes(8 * MIB))) < LONG
     store.close()
+
+
+@pytest.mark.parametrize("options", [{"multipart_threshold": 7 * MIB}, {}], ids=["in one", "in parts"])
+def test_a_body_that_comes_to_us_slowly_costs_no_time_of_the_operation(
+    s3: S3Store, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+) -> None:
+    """As one does that is throttled: it is our own will, and not the service that is slow."""
+    monkeypatch.setattr(service, "BYTES_PER_SECOND", 10**9)
+    clock = Clock(monkeypatch)
+    store = S3Store("main", s3._options.model_copy(update={"operation_timeout": 20, **options}))
+    body = SlowBody(clock, seconds=7200)
+    store.put("slow", body, size=body.size, sha256=sha256(bytes(body.size)), media_type="image/png")
+    assert store.head("slow").size == body.size
+    store.close()
+
+
+class Clock:
+    """The clock of deadlines, put forward by those who say how long they took."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0.0
+        monkeypatch.setattr(deadline, "time", self)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class SlowBody(io.BytesIO):
+    size = 6 * MIB
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__(bytes(self.size))
+        self._clock, self._seconds = clock, seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._clock.ahead += self._seconds
+        return super().read(size)
 
 
 def test_the_time_for_an_operation_grows_with_its_body() -> None:

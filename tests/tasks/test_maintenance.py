@@ -123,7 +123,7 @@ def test_a_sweep_goes_on_while_there_was_as_much_as_it_takes_at_once(
     monkeypatch.setattr(maintenance, "services", lambda: line.services)
     monkeypatch.setattr(pipeline.maintenance, "BATCH", 2)
     blobs = [BlobFacts(bytes([number]) * 32, 10, "image/png") for number in range(7)]
-    line.services.metadata.blobs.reserve(blobs, "main", timedelta(0))
+    line.services.metadata.blobs.reserve([(one, "main") for one in blobs], timedelta(0))
     maintenance.give_up_reservations.run()
     if task == "collect_garbage":
         maintenance.collect_garbage.run()
