@@ -6,6 +6,7 @@ schedule says whose turn it is; who waits for a lock of another one has no turn 
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,7 +54,6 @@ class _Racer:
     def run(self) -> object:
         _own.racer = self
         try:
-            self.stop()
             return self._act()
         except MillraceError as error:
             return error
@@ -85,7 +85,8 @@ class Course:
         self._monitor.close()
 
     def race(self, acts: Sequence[Act], schedule: Schedule, committed: Callable[[int], None]) -> Ended:
-        """`committed` is called after each COMMIT, with the number of the act."""
+        """From where each act stands before its first message. `committed` is called after each COMMIT, with the number
+        of the act."""
         racers = [_Racer(act) for act in acts]
         running: list[Future[object]] = [self._pool.submit(one.run) for one in racers]
         for one in racers:
@@ -161,6 +162,14 @@ class OneSwitch:
             return 0
         self.switched = self.switched or 0 in free
         return free[-1]
+
+
+class ByChance:
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    def __call__(self, free: Sequence[int]) -> int:
+        return self._chance.choice(free)
 
 
 class Every:

@@ -37,7 +37,7 @@ def test_any_two_leave_what_must_be_left(
         for second in acts.items():
             steps, schedule = 0, OneSwitch(0)
             while steps == 0 or schedule.switched:
+                steps += 1  # none at all is the other way round, with all
                 world.begin(rows)
                 schedule = OneSwitch(steps)
                 play(course, world, [first, second], schedule)
-                steps += 1
