@@ -16,7 +16,7 @@ def _services() -> Services:
     return build(
         configured,
         CeleryHints(celery, staging.host_id, processes=configured.work.ingest_concurrency),
-        pool_size=configured.web.threads // 8,
+        pool_size=configured.web.pool,
         database_seconds=configured.web.database_seconds,
     )
 

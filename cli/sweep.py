@@ -10,6 +10,7 @@ import click
 
 from cli.stop import Stop
 from core import logs, settings
+from pipeline import connections
 from pipeline.services import build
 from pipeline.sweep import Sweep
 from storage.staging.staging import Staging
@@ -27,7 +28,7 @@ def sweep(once: bool) -> None:
     """Feed this host's staged entries to the workers, and keep its staging tidy."""
     configured = settings.load()
     logs.configure(configured)
-    services = build(configured, CeleryHints(app, Staging.open(configured).host_id), pool_size=2)
+    services = build(configured, CeleryHints(app, Staging.open(configured).host_id), pool_size=connections.SWEEP)
     queue = IngestQueue(app, configured, services.staging.host_id)
     ended = Stop.on((signal.SIGTERM, signal.SIGINT))
     rounds = Sweep(services, queue)

@@ -52,6 +52,8 @@ class Web(Section):
     """So does one that is slower than this, once `stall_seconds` have passed."""
     drain_bytes: ByteSize = ByteSize(4 * MIB)
     drain_seconds: float = Field(2, ge=0)
+    pool: int = Field(6, ge=1)
+    """Connections of each worker to PostgreSQL at most. What is not in use goes back after seconds."""
     database_seconds: float = Field(0.7, gt=0)
     """How long a request waits for PostgreSQL before it answers 503."""
     store_seconds: float = Field(5, gt=0)

@@ -19,6 +19,10 @@ OLDEST = 150_000
 SKEW_NOTED_SECONDS = 5.0
 SKEW_PROBLEM_SECONDS = 60.0
 SLOW_MS = 10
+_LIVING = (
+    "SELECT count(*)::int, coalesce(sum(connections), 0)::int FROM host WHERE last_seen > now() - interval '10 minutes'"
+)
+"""Hosts, and how many connections they may open."""
 _WRITES = "SELECT, INSERT, UPDATE, DELETE"
 
 
@@ -128,15 +132,24 @@ class PostgresProbe:
         )
 
     def _room(self) -> Finding:
+        """Hosts say with their heartbeat what they may open; one that has no sweep says nothing."""
         limit, reserved, used = self._row(
             "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int,"
             " (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend')"
         )
-        free = limit - reserved
-        said = f"{used} of {free} in use; one host's processes open up to {self._connections}"
-        if self._connections > free:
-            return problem("connections", said, "raise max_connections, or lower web.threads and the concurrencies")
-        return ok("connections", said)
+        hosts, theirs = self._row(_LIVING)
+        room, wanted = limit - reserved, max(theirs, self._connections)
+        said = f"{used} of {room} in use; the processes of {max(hosts, 1)} hosts open up to {wanted}"
+        figures = {"used": used, "room": room, "wanted": wanted, "this_host": self._connections}
+        if wanted <= room:
+            return ok("connections", said, **figures)
+        return problem(
+            "connections",
+            f"{said}: under load they wait for each other",
+            f"set max_connections of PostgreSQL to {wanted + reserved} or more, lower web.pool or the concurrencies, or"
+            " put PgBouncer in between, in transaction mode",
+            **figures,
+        )
 
     def _clock(self) -> Finding:
         before = clock.now()
@@ -159,7 +172,7 @@ class PostgresProbe:
 
     def _hosts(self) -> Finding:
         """Hosts whose heartbeat is younger than ten minutes."""
-        (count,) = self._row("SELECT count(*)::int FROM host WHERE last_seen > now() - interval '10 minutes'")
+        count, _ = self._row(_LIVING)
         return ok("hosts", f"{count} with a heartbeat in the last ten minutes", hosts=count)
 
     def _quarantine(self) -> Finding:

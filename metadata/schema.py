@@ -53,6 +53,7 @@ host = Table(
     Column("id", Uuid, primary_key=True),
     Column("last_seen", TIME, nullable=False, server_default=NOW),
     Column("clock_offset", Interval),  # what PostgreSQL's clock is ahead of the host's
+    Column("connections", Integer),  # that its processes may open at most
 )
 
 upload = Table(

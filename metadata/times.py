@@ -45,14 +45,15 @@ _HEARTBEAT = _BEAT.on_conflict_do_update(
     index_elements=[host.c.id],
     set_={
         "last_seen": _BEAT.excluded.last_seen,
+        "connections": func.coalesce(_BEAT.excluded.connections, host.c.connections),
         "clock_offset": _steady(_BEAT.excluded.clock_offset, host.c.clock_offset),
     },
 )
 
 
-def beat(connection: Connection, host_id: UUID, host_now: datetime) -> None:
+def beat(connection: Connection, host_id: UUID, host_now: datetime, connections: int | None) -> None:
     """The host lives. Call it first in a transaction: `host_now` is compared with its beginning."""
-    connection.execute(_HEARTBEAT, {"id": host_id, "host_now": host_now})
+    connection.execute(_HEARTBEAT, {"id": host_id, "host_now": host_now, "connections": connections})
 
 
 def now(connection: Connection) -> datetime:

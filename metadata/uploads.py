@@ -25,9 +25,10 @@ class Uploads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def announce(self, host_id: UUID, entries: Sequence[StagedEntry]) -> None:
-        """The host lives, and holds these. What is recorded stays so; what was feared lost with the host is not."""
-        self._database.run(_announce, host_id, entries)
+    def announce(self, host_id: UUID, entries: Sequence[StagedEntry], *, connections: int | None = None) -> None:
+        """The host lives, and holds these. What is recorded stays so; what was feared lost with the host is not.
+        `connections`: how many its processes may open to PostgreSQL; None: as it said before."""
+        self._database.run(_announce, host_id, entries, connections)
         failpoint("announce.after-commit")
 
     def find(self, upload_id: UUID, *, host_lost: timedelta) -> Ingest | None:
@@ -65,8 +66,8 @@ def upsert_announced(connection: Connection, entries: Sequence[StagedEntry]) -> 
     )
 
 
-def _announce(connection: Connection, host_id: UUID, entries: Sequence[StagedEntry]) -> None:
-    times.beat(connection, host_id, clock.now())
+def _announce(connection: Connection, host_id: UUID, entries: Sequence[StagedEntry], connections: int | None) -> None:
+    times.beat(connection, host_id, clock.now(), connections)
     upsert_announced(connection, entries)
     connection.execute(
         delete(failure).where(

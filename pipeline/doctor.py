@@ -18,8 +18,8 @@ from core.findings import Check, Finding, Grade, note, ok, problem
 from core.settings import Settings
 from database.transactions import Database
 from metadata.probes import PostgresProbe
+from pipeline import connections
 from pipeline.advice import advise
-from pipeline.replicas import accesses
 from pipeline.wants import Profiles
 from storage import registry
 from storage.interface import ObjectStore
@@ -125,27 +125,8 @@ def _postgres(settings: Settings) -> Patient:
         return Patient("postgres", lambda: [_not_set("database_url")])
     database = Database(settings.database_url, pool_size=1, deadline_seconds=DATABASE_SECONDS)
     durable = settings.staging.sync != "none" and not settings.staging.ephemeral
-    probe = PostgresProbe(database, connections=_connections(settings), durable=durable)
+    probe = PostgresProbe(database, connections=connections.of_host(settings), durable=durable)
     return Patient("postgres", probe.checks, close=database.close)
-
-
-def _connections(settings: Settings) -> int:
-    """What web, both workers and the sweep open at most (see app/wsgi.py, tasks/base.py, cli/sweep.py)."""
-    work = settings.work.ingest_concurrency + settings.work.variants_concurrency
-    metadata = settings.web.workers * (settings.web.threads // 8) + 5 * work + 2
-    processes = settings.web.workers + work + 1
-    return metadata + processes * _connections_of_stores(settings)
-
-
-def _connections_of_stores(settings: Settings) -> int:
-    """What a process opens at most for stores in the database of the metadata, and to write down what is read."""
-    try:
-        found = registry.describe(settings).values()
-        noting = accesses.are_wanted(settings, registry.options_of(settings))
-    except Misconfigured:  # said of the store itself
-        return 0
-    here = [options for options in found if options["kind"] == "postgres" and options["url"] is None]
-    return sum((int(options["pool_size"]) + int(options["reader_snapshots"]) for options in here), int(noting))
 
 
 def _redis(settings: Settings) -> Patient:

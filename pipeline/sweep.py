@@ -21,6 +21,7 @@ from core.errors import BrokerUnavailable, Unavailable
 from core.failpoints import failpoint
 from core.loops import Background, Guard
 from core.model import StagedEntry
+from pipeline import connections
 from pipeline.ingest import Outcome, ingest
 from pipeline.services import Services
 
@@ -94,7 +95,9 @@ class Sweep:
 
     def _announce(self) -> None:
         staging = self._services.staging
-        self._services.metadata.uploads.announce(staging.host_id, [])  # the host lives, whatever its disk says
+        self._services.metadata.uploads.announce(  # the host lives, whatever its disk says
+            staging.host_id, [], connections=connections.of_host(self._services.settings)
+        )
         present = set(staging.entries())
         self._announced &= present
         fresh = iter(sorted(present - self._announced))

@@ -26,6 +26,7 @@ from celery.signals import (
 from core import logs, settings
 from core.errors import MillraceError, Misconfigured
 from core.parent_death import die_with_parent
+from pipeline import connections
 from pipeline.derive import scratch_root
 from pipeline.leaving import give_everything_back
 from pipeline.scratch import remove_leftovers
@@ -43,6 +44,8 @@ PATIENCE_SECONDS = 7.0
 """After a process with work in threads is told to go: a second before `worker_soft_shutdown_timeout` cuts them off."""
 
 _services: Services | None = None
+_tasks = 1
+"""At once in one process of this worker."""
 _building = Lock()
 
 
@@ -53,7 +56,7 @@ def services() -> Services:
     with _building:
         if _services is None:
             configured = settings.load()
-            _services = build(configured, CeleryHints(app), pool_size=5, owns_stores=True)
+            _services = build(configured, CeleryHints(app), pool_size=connections.of_worker(_tasks), owns_stores=True)
             remove_leftovers(scratch_root(_services))  # of the process that this one may be the successor of
         return _services
 
@@ -85,10 +88,12 @@ def as_blob_hash(text: object) -> bytes | None:
 @celeryd_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _before_the_first_word(options: Mapping[str, Any], **_: object) -> None:
     """Celery's warnings become records; what it says past all logging, on standard output, is no line of a JSON log."""
+    global _tasks
     _configure_logging()
     try:
-        pool = str(options.get("pool_cls") or options.get("pool"))
-        commands.require_owner(settings.load(), pool, options.get("concurrency"))
+        pool, size = str(options.get("pool_cls") or options.get("pool")), options.get("concurrency")
+        commands.require_owner(settings.load(), pool, size)
+        _tasks = int(size or 1) if "thread" in pool else 1
     except Misconfigured as error:
         log.critical(error.detail)
         sys.exit(2)  # any other exception would be swallowed with its signal

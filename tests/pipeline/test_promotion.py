@@ -12,7 +12,7 @@ import pytest
 from core.errors import DatabaseUnavailable
 from core.model import Asset, JobState, Replica, StoreState
 from core.sections import Demotion, Placement, Work
-from pipeline import doctor, maintenance, services
+from pipeline import connections, maintenance, services
 from pipeline.jobs import verification
 from pipeline.replicas import accesses, repair
 from pipeline.replicas.accesses import NoAccesses, WrittenAccesses
@@ -202,7 +202,7 @@ def test_the_doctor_counts_the_connection_of_those_who_note(line: Line, tmp_path
     bare = line.settings.model_copy(update={"stores": stores(tmp_path)})
     work = bare.work
     processes = bare.web.workers + work.ingest_concurrency + work.variants_concurrency + 1
-    assert doctor._connections(line.settings) == doctor._connections(bare) + processes
+    assert connections.of_host(line.settings) == connections.of_host(bare) + processes
 
 
 def test_last_reads_are_as_coarse_as_the_settings_say(tmp_path: Path, database_url: str) -> None:

@@ -1,0 +1,114 @@
+"""Three hosts and a PostgreSQL with fewer connections than they could use."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import psycopg2
+import pytest
+
+from cli.embedded_postgres import Postgres
+from cli.processes import start, stop
+from core.findings import Finding, Grade
+from core.settings import Settings
+from database.transactions import Database
+from metadata import migrate
+from metadata.probes import PostgresProbe
+from pipeline import connections
+from pipeline.ingest import Outcome
+from tests.app.server import Web, head, running
+from tests.pictures import encoded, photo
+from tests.pipeline.line import Line
+
+LIMIT = 60
+READERS = 75
+OPENED = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'millrace'"
+
+
+@pytest.fixture(scope="module")
+def narrow_url(services_directory: Path) -> Iterator[str]:
+    directory = services_directory / "narrow"
+    server = Postgres(directory, directory.with_name("nrun"), durable=False, options=["-c", f"max_connections={LIMIT}"])
+    child = start(server, services_directory / "narrow.log")
+    migrate.upgrade(server.url)
+    yield server.url
+    stop([child])
+
+
+def test_after_a_burst_of_readers_ingest_goes_on(narrow_url: str, tmp_path: Path) -> None:
+    """Each web server alone may open half of what there is, and its readers hang until it has."""
+    options = {"MILLRACE_DATABASE_URL": narrow_url, "MILLRACE_WEB__POOL": "32", "MILLRACE_WEB__DATABASE_SECONDS": "20"}
+    homes = [tmp_path / f"host-{number}" for number in range(3)]
+    lines = [Line(home, narrow_url) for home in homes]
+    uploads = [one.accept(f"/a/{number}", encoded(photo(200 + number), "JPEG")) for number, one in enumerate(lines)]
+    over = threading.Event()
+
+    def read(web: Web) -> None:
+        while not over.is_set():
+            with suppress(OSError):
+                web.exchange(head("GET", "/assets/none", Connection="close"))
+
+    with ExitStack() as ended:
+        webs = [ended.enter_context(running(Web(home, options))) for home in homes]
+        threads = [threading.Thread(target=read, args=(webs[number % 3],)) for number in range(READERS)]
+        for thread in threads:
+            thread.start()
+        most = _until_crowded(narrow_url)
+        over.set()
+        for thread in threads:
+            thread.join()
+        began = time.monotonic()
+        outcomes = [line.ingest(upload.id) for line, upload in zip(lines, uploads, strict=True)]
+        seconds = time.monotonic() - began
+        assert outcomes == [Outcome.STORED] * 3
+        assert most >= LIMIT - 10
+        assert seconds < 5
+        assert all(httpx.get(f"{web.url}/assets/none", timeout=20).status_code == 404 for web in webs)
+    for line in lines:
+        line.services.close()
+
+
+def _until_crowded(url: str) -> int:
+    """Nobody reads an asset before all the connections are in use; returns how many that were."""
+    holds, counts = psycopg2.connect(url), psycopg2.connect(url)
+    counts.autocommit = True  # within one transaction it would see the same again and again
+    with holds, holds.cursor() as cursor, counts.cursor() as counting:
+        cursor.execute("LOCK TABLE asset")
+        most, ends = 0, time.monotonic() + 30
+        while most < LIMIT - 10 and time.monotonic() < ends:
+            counting.execute(OPENED)
+            [(found,)] = counting.fetchall()
+            most = max(most, found)
+            time.sleep(0.02)
+    holds.close()
+    counts.close()
+    return most
+
+
+def test_one_host_opens_29_at_most() -> None:
+    assert connections.of_host(Settings()) <= 29
+
+
+def test_the_doctor_sums_what_all_hosts_may_open(narrow_url: str, tmp_path: Path) -> None:
+    def room() -> Finding:
+        [check] = [one for one in probe.checks() if one.name == "connections"]
+        return check.run()
+
+    database = Database(narrow_url, pool_size=1)
+    probe = PostgresProbe(database, connections=connections.of_host(Settings()), durable=False)
+    assert room().grade is Grade.OK
+    lines = [Line(tmp_path / str(number), narrow_url) for number in range(3)]
+    for number, line in enumerate(lines):
+        line.services.metadata.uploads.announce(line.services.staging.host_id, [], connections=10 + 10 * number)
+    assert (room().grade, room().figures["wanted"], room().figures["room"]) == (Grade.PROBLEM, 60, 57)
+    lines[0].services.metadata.uploads.announce(lines[0].services.staging.host_id, [], connections=7)
+    lines[1].services.metadata.uploads.announce(lines[1].services.staging.host_id, [])
+    assert (room().grade, room().figures["wanted"]) == (Grade.OK, 57)
+    for line in lines:
+        line.services.close()
+    database.close()
