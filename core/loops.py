@@ -12,12 +12,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from core import troubles
 from core.failpoints import failpoint
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REST_SECONDS = 1.0
 MOST_REST_SECONDS = 60.0
@@ -28,6 +31,19 @@ IN_A_ROW = 2
 def rest(failures: int, first: float = REST_SECONDS, most: float = MOST_REST_SECONDS) -> float:
     """Seconds to leave alone what failed so many times in a row: doubling from `first` to `most`."""
     return 0.0 if failures < 1 else min(most, first * 2.0 ** min(failures - 1, 30))
+
+
+def each(items: Iterable[T], call: Callable[[T], object]) -> None:
+    """Call it for every item: none stops the others. The first error that nobody foresaw is raised after the last."""
+    first: Exception | None = None
+    for item in items:
+        try:
+            call(item)
+        except Exception as error:
+            log.exception("%s failed, and the others go on", item)
+            first = first or error
+    if first is not None:
+        raise first
 
 
 class Guard:

@@ -47,13 +47,13 @@ def keep_in(directory: Path) -> None:
     _directory = directory
 
 
-def note(what: str, times: int, failing_seconds: float, kind: str, detail: str) -> None:
-    """It failed again, so many times in a row, for so long."""
+def note(what: str, times: int, failing_seconds: float, kind: str, detail: str, *, of_host: bool = False) -> None:
+    """It failed again, so many times in a row, for so long. `of_host`: another process of this host may end it."""
     if _directory is None:
         return
     since = (clock.now() - timedelta(seconds=failing_seconds)).isoformat(timespec="seconds")
     found = Trouble(what, times, since, kind, " ".join(detail.split())[:DETAIL_CHARACTERS])
-    path = _path(_directory, what)
+    path = _path(_directory, what, of_host=of_host)
     scratch = path.with_name(f".{path.name}")
     with suppress(OSError):
         _directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,11 +61,11 @@ def note(what: str, times: int, failing_seconds: float, kind: str, detail: str) 
         scratch.rename(path)
 
 
-def forget(what: str) -> None:
+def forget(what: str, *, of_host: bool = False) -> None:
     """It went well."""
     if _directory is not None:
         with suppress(OSError):
-            _path(_directory, what).unlink(missing_ok=True)
+            _path(_directory, what, of_host=of_host).unlink(missing_ok=True)
 
 
 def known(directory: Path) -> list[Trouble]:
@@ -83,5 +83,5 @@ def _read(directory: Path) -> Iterator[Trouble]:
                     yield Trouble(**json.loads(item.read_text(encoding="utf-8")))
 
 
-def _path(directory: Path, what: str) -> Path:
-    return directory / f"{what}.{os.getpid()}"
+def _path(directory: Path, what: str, *, of_host: bool) -> Path:
+    return directory / f"{what}.{'host' if of_host else os.getpid()}"

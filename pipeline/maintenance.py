@@ -12,6 +12,7 @@ from datetime import timedelta
 from coordination.locks import Lease
 from core.errors import Unavailable
 from core.failpoints import failpoint
+from core.loops import each
 from pipeline.replicas.hot_stores import surplus_bound
 from pipeline.services import Services
 
@@ -37,17 +38,21 @@ def collect_garbage(services: Services) -> int:
     """Turn what nothing refers to into garbage, and delete the objects that garbage names, until there is no more.
     Nothing can ever name a key in `garbage` again, so a run that wakes up late deletes nothing that lives."""
     deleted = 0
+
+    def empty(name: str) -> None:
+        nonlocal deleted
+        with services.turns.take(f"gc:{name}") as turn:
+            if turn is None:
+                return
+            try:
+                deleted += _empty(services, name, turn)
+            except Unavailable as error:
+                log.warning("garbage stays for now", extra={"store": name, "reason": error.code})
+
     while True:
         collected = services.metadata.blobs.collect(BATCH, services.placements.needed)
         failpoint("gc.after-collect")
-        for name in services.metadata.blobs.garbage_stores():
-            with services.turns.take(f"gc:{name}") as turn:
-                if turn is None:
-                    continue
-                try:
-                    deleted += _empty(services, name, turn)
-                except Unavailable as error:
-                    log.warning("garbage stays for now", extra={"store": name, "reason": error.code})
+        each(services.metadata.blobs.garbage_stores(), empty)
         if collected < BATCH:
             return deleted
 
@@ -87,12 +92,16 @@ def evict_copies(services: Services) -> int:
 def sweep_stores(services: Services) -> int:
     """What writers left in the stores that died in the middle of a put."""
     swept = 0
-    for name, store in services.stores.items():
+
+    def sweep(name: str) -> None:
+        nonlocal swept
         try:
             with services.turns.take(f"sweep:{name}") as turn:
-                swept += 0 if turn is None else store.sweep_unfinished()
+                swept += 0 if turn is None else services.store(name).sweep_unfinished()
         except Unavailable as error:
             log.warning("a store was not swept", extra={"store": name, "reason": error.code})
+
+    each(services.stores, sweep)
     return swept
 
 

@@ -25,6 +25,7 @@ from pipeline.replicas.accesses import Accesses, open_accesses
 from pipeline.replicas.demotion import Demotions
 from pipeline.replicas.failover import silence_of
 from pipeline.replicas.placement import Placements
+from pipeline.rests import Rests
 from pipeline.wants import Profiles
 from storage.interface import ObjectStore
 from storage.local_copies import LocalCopies
@@ -97,6 +98,10 @@ class Services:
     @cached_property
     def turns(self) -> Turns:
         return Turns(self.locks)
+
+    @cached_property
+    def rests(self) -> Rests:
+        return Rests(self.settings.home / "attempts", self.settings.work.backoff_cap_seconds)
 
     @cached_property
     def lookups(self) -> Lookups:

@@ -69,6 +69,20 @@ class MillraceTask(Task):  # type: ignore[misc]  # celery has no types
             return super().__call__(*arguments, **options)
 
 
+class RestingTask(MillraceTask):
+    """Of the fleet: beat sends it again all the time. Where it ends its process, or fails in a way that nobody foresaw,
+    again and again, its message is dropped for a while."""
+
+    abstract = True
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        with services().rests.start(f"task.{self.name}") as left:
+            if not left:
+                return super().__call__(*arguments, **options)
+        log.warning("a task rests", extra={"task": self.name, "seconds": round(left)})
+        return None
+
+
 def as_upload_id(text: object) -> UUID | None:
     """A message is input too: what is no id is dropped, not retried."""
     try:

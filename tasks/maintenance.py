@@ -11,7 +11,7 @@ from pipeline.jobs import policy
 from pipeline.jobs import running as jobs
 from pipeline.jobs.kinds import KINDS
 from pipeline.replicas import repair
-from tasks.base import MillraceTask, services
+from tasks.base import MillraceTask, RestingTask, services
 from tasks.celery_app import EAGER, app
 from tasks.hints import depth
 
@@ -21,7 +21,7 @@ WINDOW = 500
 """Hints that may wait in the eager queue: more would wake nobody sooner, and a backlog would be sent over and over."""
 
 
-@app.task(name="maintenance.wake_variants", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.wake_variants", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def wake_variants() -> None:
     try:
         room = WINDOW - depth(services().settings, EAGER)
@@ -31,25 +31,25 @@ def wake_variants() -> None:
         maintenance.wake_variants(services(), room)
 
 
-@app.task(name="maintenance.collect_garbage", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.collect_garbage", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def collect_garbage() -> None:
     maintenance.collect_garbage(services())
 
 
 @app.task(name="maintenance.run_jobs", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
 def run_jobs() -> None:
-    """Many of them only look whether something has come, and are not to wait for a turn each."""
+    """Many of them only look whether something has come, and are not to wait for a turn each. A job rests by itself."""
     ends = time.monotonic() + TURN_SECONDS
     while (left := ends - time.monotonic()) > 0 and jobs.run(services(), KINDS, seconds=left):
         pass
 
 
-@app.task(name="maintenance.start_policy", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.start_policy", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def start_policy() -> None:
     policy.start(services())
 
 
-@app.task(name="maintenance.repair_replicas", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.repair_replicas", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def repair_replicas() -> None:
     """Again as long as something is due, whatever became of what was: others may wait behind what nobody can repair."""
     repair.repair(services())
@@ -57,37 +57,37 @@ def repair_replicas() -> None:
         services().hints.repair()
 
 
-@app.task(name="maintenance.evict_copies", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.evict_copies", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def evict_copies() -> None:
     maintenance.evict_copies(services())
 
 
-@app.task(name="maintenance.sweep_stores", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.sweep_stores", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def sweep_stores() -> None:
     maintenance.sweep_stores(services())
 
 
-@app.task(name="maintenance.mark_lost_hosts", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.mark_lost_hosts", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def mark_lost_hosts() -> None:
     maintenance.mark_lost_hosts(services())
 
 
-@app.task(name="maintenance.give_up_reservations", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.give_up_reservations", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def give_up_reservations() -> None:
     while maintenance.give_up_reservations(services()) == maintenance.BATCH:
         pass
 
 
-@app.task(name="maintenance.forget_old", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.forget_old", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def forget_old() -> None:
     maintenance.forget_old(services())
 
 
-@app.task(name="maintenance.write_catalogue", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.write_catalogue", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def write_catalogue() -> None:
     writing.write(services())
 
 
-@app.task(name="maintenance.compact_catalogue", base=MillraceTask)  # type: ignore[untyped-decorator]  # celery has no types
+@app.task(name="maintenance.compact_catalogue", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def compact_catalogue() -> None:
     compaction.compact(services())

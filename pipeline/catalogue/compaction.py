@@ -15,6 +15,7 @@ from typing import Final
 
 from core.errors import AlreadyExists, Corrupt, NotFound, Unavailable
 from core.failpoints import failpoint
+from core.loops import each
 from pipeline.catalogue import segments
 from pipeline.catalogue.keys import Segment, uncovered
 from pipeline.catalogue.lines import Line
@@ -35,12 +36,16 @@ MOST_BYTES: Final = 1 << 30
 def compact(services: Services) -> int:
     """In every store that has segments; returns how many were merged."""
     merged = 0
-    for name, store in services.stores.items():
+
+    def compact_one(name: str) -> None:
+        nonlocal merged
         try:
             with services.turns.take(f"catalogue:{name}") as turn:
-                merged += 0 if turn is None else _compact(services, store)
+                merged += 0 if turn is None else _compact(services, services.store(name))
         except (Unavailable, NotFound, AlreadyExists, Corrupt) as error:
             log.warning("a catalogue is not compacted now", extra={"store": name, "reason": error.code})
+
+    each(services.stores, compact_one)
     return merged
 
 

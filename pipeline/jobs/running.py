@@ -68,6 +68,22 @@ def run(
     job = services.metadata.jobs.take(lease, job_id)
     if job is None:
         return None
+    with services.rests.start(f"job.{job.id}") as left:
+        if not left:
+            return _held(services, kinds, job, lease, watch, seconds)
+    why = "it ended its process several times: it rests, and is tried again"
+    services.metadata.jobs.give_back(job, why, timedelta(seconds=left))
+    return services.metadata.jobs.find(job.id)
+
+
+def _held(
+    services: Services,
+    kinds: Mapping[str, Kind],
+    job: Job,
+    lease: timedelta,
+    watch: Callable[[Job], None],
+    seconds: float,
+) -> Job | None:
     held = job
     live = LiveProgress(services, job, lease, watch)
 
@@ -108,8 +124,10 @@ def _run(services: Services, work: Work, live: LiveProgress, watch: Callable[[Jo
     watch(job)
     try:
         with live:
-            for step in work(services, job, live.heed):
+            for number, step in enumerate(work(services, job, live.heed)):
                 job = live.advance(step.cursor, step.progress, step.live)
+                if number == 0:
+                    services.rests.reset(f"job.{job.id}")
                 failpoint("job.after-step", str(job.id))
                 watch(job)
                 if job.wish is not None or step.wait is not None or time.monotonic() > until:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,49 @@ def test_a_gc_that_wakes_late_deletes_nothing_that_lives(stack: Stack) -> None:
     stack.until_fired(deleted)
     stack.check()
     assert httpx.get(f"{stack.url}{again.location}/content").content == body
+
+
+def test_a_task_that_ends_its_process_again_and_again_rests_and_stops_no_other(stack: Stack) -> None:
+    armed = stack.arm("gc.after-collect", "kill", always=True)
+    task = "task.maintenance.collect_garbage"
+    stack.until(lambda: task in background(stack), 60, "it rests, and /readyz names it")
+    told = stack.upload("/poison/beside", picture(50), wait=20)
+    assert told.status == 201
+    assert httpx.get(f"{stack.url}/readyz").status_code == 200
+    stack.disarm(armed)
+    stack.until(lambda: task not in background(stack), 60, "it is well again")
+    stack.check()
+
+
+@pytest.mark.parametrize("table", ["host", "job", "variant"])
+def test_an_answer_of_postgres_that_nobody_foresaw_ends_nothing_and_shows(stack: Stack, table: str) -> None:
+    """As a missing right or a damaged index: the door stays open, and all goes on once it is mended."""
+    web = stack.heads("gunicorn")
+    stack.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'nobody foresaw this'; END $$"
+    )
+    stack.sql(f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION refuse()")
+    try:
+        told = [stack.upload(f"/poison/{table}/{number}", picture(60 + number)) for number in range(8)]
+        if table == "host":
+            stack.until(lambda: "heartbeat" in background(stack), 60, "/readyz names the heartbeat")
+        assert {one.status for one in told} == {202}
+        assert stack.heads("gunicorn") == web
+    finally:
+        stack.sql(f"DROP TRIGGER refuse ON {table}")
+        stack.sql("DROP FUNCTION refuse")
+    stack.until(lambda: "heartbeat" not in background(stack), 90, "the heart beats again")
+    stack.until(lambda: all(state(stack, one) == "ready" for one in told), 90, "all are ready")
+    stack.check()
+
+
+def background(stack: Stack) -> str:
+    """What fails again and again; nothing while no answer comes."""
+    with suppress(httpx.HTTPError):
+        one = httpx.get(f"{stack.url}/readyz", timeout=5).json()["dependencies"]["background"]
+        return "" if one["ok"] else str(one["detail"])
+    return ""
 
 
 def upload(stack: Stack, path: str, number: int) -> Told:
