@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from uuid_utils.compat import uuid4
 
-from core import troubles
+from core import clock, troubles
 from core.errors import MillraceError
 from core.loops import rest
 
@@ -84,7 +83,7 @@ class Rests:
                 dead = sum(map(_is_left_over, list(self._directory.glob(f"{name}@*"))))
                 if dead:
                     self._count(name, dead, "process-died")
-                left = self._read(name).rests_until - time.time()
+                left = self._read(name).rests_until - clock.now().timestamp()
                 # A clock that was wrong once puts nothing off for longer than it would have rested.
                 if 0 < left <= self._first_seconds * LONGEST:
                     return left, None
@@ -95,15 +94,15 @@ class Rests:
 
     def _count(self, name: str, failures: int, kind: str) -> None:
         record = self._read(name)
-        record.since = record.since or time.time()
+        record.since = record.since or clock.now().timestamp()
         record.failures += failures
         pause = rest(record.failures - FAILURES + 1, self._first_seconds, self._first_seconds * LONGEST)
-        record.rests_until = time.time() + pause
+        record.rests_until = clock.now().timestamp() + pause
         log.error("work failed before its end", extra={"work": name, "in_a_row": record.failures, "rests": pause})
         self._path(name).write_text(json.dumps(asdict(record)), encoding="utf-8")
         if record.failures >= FAILURES:
             said = f"it rests for {pause:.0f} s"
-            troubles.note(name, record.failures, time.time() - record.since, kind, said, of_host=True)
+            troubles.note(name, record.failures, clock.now().timestamp() - record.since, kind, said, of_host=True)
 
     def _forget(self, name: str) -> None:
         if self._path(name).exists():

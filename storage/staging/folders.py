@@ -93,6 +93,25 @@ def upload_ids(folder: Path) -> Iterator[UUID]:
     return map(UUID, entry_names(folder))
 
 
+def accepted_at(upload_id: UUID) -> float:
+    """A UUIDv7 begins with its time in milliseconds."""
+    return (upload_id.int >> 80) / 1000
+
+
+def depth(folder: Path) -> tuple[int, int]:
+    """How many entries lie there, and their bytes. Reads every name."""
+    count = size = 0
+    with os.scandir(folder) as found:
+        for item in found:
+            if is_entry_name(item.name):
+                try:
+                    size += item.stat(follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue
+                count += 1
+    return count, size
+
+
 def is_entry_name(name: str) -> bool:
     """Only the one canonical spelling of an id names an entry."""
     return _CANONICAL_UUID.fullmatch(name) is not None

@@ -53,13 +53,14 @@ class StagingProbe:
         except Misconfigured as error:
             return problem("directory", error.detail)
         waiting, size = staging.depth()
-        aside = sum(1 for _ in staging.quarantined())
+        aside, held = staging.quarantine_depth()
         return ok(
             "directory",
-            f"{self._root}: {waiting} uploads wait ({size:,} bytes), {aside} in quarantine;"
+            f"{self._root}: {waiting} uploads wait ({size:,} bytes), {aside} in quarantine ({held:,} bytes);"
             f" a 202 stands for {staging.durability.value}",
             waiting=waiting,
             quarantined=aside,
+            quarantined_bytes=held,
         )
 
     def _disk(self) -> Finding:

@@ -16,6 +16,7 @@ import heapq
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -27,7 +28,7 @@ from core.settings import Settings
 from storage.staging import host
 from storage.staging.claim import Claim, claim, lock, release
 from storage.staging.entry import read_manifest, read_trailer, write_attempts
-from storage.staging.folders import DISCARDED, Directory, Folders, entry_names, is_entry_name, move, upload_ids
+from storage.staging.folders import DISCARDED, Directory, Folders, accepted_at, depth, entry_names, move, upload_ids
 from storage.staging.incoming import Incoming
 from storage.staging.look import FOREIGN, is_due, look_at
 from storage.staging.space import Space, refusal, translated
@@ -87,7 +88,15 @@ class Staging:
         Raises:
             StagingFull, Unavailable: when an upload would be refused now.
         """
-        self.check_room(None)
+        try:
+            self.check_room(None)
+        except StagingFull as error:
+            count, size = self.quarantine_depth()
+            if not count:
+                raise
+            said = f"{size:,} bytes are {count} failed uploads: retry or discard them (`millrace failures`,"
+            detail = f"{error.detail}; {said} `millrace staging empty-quarantine`)"
+            raise StagingFull(detail, retry_after=error.retry_after) from None
         for folder in (self._folders.incoming, self._folders.accepted):
             if not os.access(folder, os.W_OK | os.X_OK):  # a read-only disk says so too
                 raise Unavailable(f"staging's folder {folder.name} cannot be written to")
@@ -129,16 +138,11 @@ class Staging:
 
     def depth(self) -> tuple[int, int]:
         """Entries that wait, and their bytes. Reads every name."""
-        count = size = 0
-        with os.scandir(self._folders.accepted) as found:
-            for item in found:
-                if is_entry_name(item.name):
-                    try:
-                        size += item.stat(follow_symlinks=False).st_size
-                    except FileNotFoundError:
-                        continue
-                    count += 1
-        return count, size
+        return depth(self._folders.accepted)
+
+    def quarantine_depth(self) -> tuple[int, int]:
+        """Entries that failed, and their bytes. They lie on staging's disk, so they count against its mark."""
+        return depth(self._folders.quarantine)
 
     def due(self, limit: int, now: datetime, *, after: UUID | None = None) -> list[UUID]:
         """The oldest entries that may be worked on now, younger than `after`. Those that somebody claimed may be among
@@ -192,6 +196,18 @@ class Staging:
         """From quarantine to the trash, for good. False: it is not there."""
         with translated("discarding an entry"):
             return move(upload_id, self._folders.quarantine, self._folders.trash, suffix=DISCARDED)
+
+    def empty_quarantine(self, older_than: timedelta) -> tuple[int, int]:
+        """Discard what was accepted that long ago and failed; returns how many entries, and their bytes."""
+        limit = clock.now().timestamp() - older_than.total_seconds()
+        count = size = 0
+        for upload_id in list(upload_ids(self._folders.quarantine)):
+            path = self._folders.quarantine / str(upload_id)
+            with translated("emptying quarantine"), suppress(FileNotFoundError):
+                found = path.stat(follow_symlinks=False).st_size
+                if accepted_at(upload_id) <= limit and self.discard(upload_id):
+                    count, size = count + 1, size + found
+        return count, size
 
     # ── sweeping
 

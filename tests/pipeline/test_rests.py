@@ -27,7 +27,8 @@ from tests.pipeline.line import Line
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands still."""
     made = SimpleNamespace(now=1_000_000.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: made.now))
+    now = SimpleNamespace(timestamp=lambda: made.now)
+    monkeypatch.setattr(module, "clock", SimpleNamespace(now=lambda: now))
     return made
 
 

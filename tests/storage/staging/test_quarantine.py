@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
+from click.testing import CliRunner
+
+from cli.main import millrace
 from core.model import Attempts
 from storage.staging.staging import Staging
 from tests.storage.staging.uploads import (
@@ -133,3 +136,32 @@ def test_the_sweep_takes_only_uploads_that_nobody_holds(staging: Staging, tmp_pa
         assert staging.sweep_incoming(NOW) == 1
         upload.commit(manifest(held))
     assert names(tmp_path, "accepted") == [str(held)]
+
+
+def test_quarantine_can_be_emptied_of_what_is_old_enough(staging: Staging, tmp_path: Path) -> None:
+    failed = [in_quarantine(staging) for _ in range(3)]
+    waiting = stage(staging)
+    (tmp_path / "staging" / "quarantine" / "README").touch()
+    count, size = staging.quarantine_depth()
+    assert count == 3
+    assert size >= 3 * len(BODY)
+    assert staging.empty_quarantine(timedelta(hours=1)) == (0, 0)
+    assert staging.empty_quarantine(NOW) == (count, size)
+    assert staging.quarantine_depth() == (0, 0)
+    assert [staging.look(upload_id) for upload_id in failed] == [None] * 3
+    assert list(staging.entries()) == [waiting]
+    assert staging.empty_trash(NOW) == 3
+
+
+def test_the_command_empties_it_with_nothing_but_the_disk(staging: Staging, tmp_path: Path) -> None:
+    upload_id = in_quarantine(staging)
+    variables = {"MILLRACE_HOME": str(tmp_path), "MILLRACE_STAGING__PATH": str(tmp_path / "staging")}
+    run = CliRunner(env=variables)
+    command = ["staging", "empty-quarantine"]
+    assert run.invoke(millrace, [*command, "--older-than", "1", "--yes"]).output.startswith("discarded 0 ")
+    assert run.invoke(millrace, command, input="n\n").exit_code != 0
+    assert staging.look(upload_id) is not None
+    said = run.invoke(millrace, command, input="y\n")
+    assert said.exit_code == 0, said.output
+    assert "discarded 1 failed uploads" in said.output
+    assert staging.look(upload_id) is None

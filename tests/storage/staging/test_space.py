@@ -13,7 +13,7 @@ import pytest
 from core.errors import StagingFull
 from storage.staging import space
 from storage.staging.staging import Staging
-from tests.storage.staging.uploads import names, new_id, settings, stage
+from tests.storage.staging.uploads import in_quarantine, names, new_id, settings, stage
 
 BLOCK = 4096
 
@@ -96,3 +96,27 @@ def test_space_that_cannot_be_reserved_is_refused_at_once(tmp_path: Path) -> Non
     with pytest.raises(StagingFull):
         staging.begin(new_id(), expected=figures_all + (1 << 30))
     assert names(tmp_path, "incoming") == []
+
+
+def test_a_full_staging_says_what_quarantine_holds_and_how_to_empty_it(tmp_path: Path, disk: SimpleNamespace) -> None:
+    staging = marked(tmp_path, high_water_percent=90)
+    in_quarantine(staging)
+    disk.f_bavail, disk.f_bfree, disk.now = 10, 10, 5.0
+    with pytest.raises(StagingFull, match=r"bytes are 1 failed uploads.*millrace staging empty-quarantine"):
+        staging.check_usable()
+    staging.empty_quarantine(timedelta(0))
+    with pytest.raises(StagingFull) as refused:
+        staging.check_usable()
+    assert "quarantine" not in refused.value.detail
+    assert staging.empty_trash(timedelta(hours=1)) == 1, "at once, where there is too little room"
+
+
+def test_the_bytes_in_quarantine_count_as_used(tmp_path: Path) -> None:
+    """On the real disk: what is put aside frees nothing."""
+    staging = marked(tmp_path)
+    path = tmp_path / "staging" / "quarantine" / str(in_quarantine(staging))
+    before = os.statvfs(path.parent).f_bavail
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 64 << 20)
+        after = os.statvfs(path.parent)
+    assert (before - after.f_bavail) * after.f_frsize > 32 << 20
