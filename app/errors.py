@@ -35,6 +35,7 @@ STATUSES: Mapping[str, int] = {
     "digest-mismatch": 422,
     "too-many-pixels": 422,
     "too-many-frames": 422,
+    "decoded-too-large": 422,
     "bad-image": 422,
     "idempotency-conflict": 422,
     "variant-failed": 422,

@@ -3,7 +3,8 @@
     MillraceError
     ├── Rejected              what the caller sent; the same request fails again
     │   ├── BadRequest · BadPath · IncompleteBody · StalledBody · TooLarge · UnsupportedType
-    │   ├── DigestMismatch · TooManyPixels · TooManyFrames · BadImage · IdempotencyConflict
+    │   ├── DigestMismatch · TooManyPixels · TooManyFrames · DecodedTooLarge · BadImage
+    │   ├── IdempotencyConflict
     │   ├── Misdirected · OtherSite
     │   └── InvalidRange
     ├── NotFound              the name means nothing here
@@ -83,6 +84,10 @@ class TooManyPixels(Rejected):
 
 class TooManyFrames(Rejected):
     code = "too-many-frames"
+
+
+class DecodedTooLarge(Rejected):
+    code = "decoded-too-large"
 
 
 class BadImage(Rejected):

@@ -40,6 +40,8 @@ class Limits(Section):
     max_pixels: int = Field(100_000_000, gt=0)
     """Over all frames."""
     max_frames: int = Field(500, gt=0)
+    max_decoded_bytes: ByteSize = ByteSize(2 * GIB)
+    """Of a picture as the decoder gives it out: width x height x samples x bytes, and x frames where it keeps them."""
 
 
 class Web(Section):

@@ -17,11 +17,11 @@ from typing import Any
 from core.errors import BadImage, Corrupt, StoreUnavailable
 from core.failpoints import failpoint
 from core.model import ImageFacts
-from core.sections import Limits
 from imaging.containers.exif import turned
 from imaging.engine import reason, vips
 from imaging.operations.geometry import Size
-from imaging.probe import probe
+from imaging.pixels import Described
+from imaging.probe import UNLIMITED, describe
 
 LOADERS: Mapping[str, str] = {
     "image/jpeg": "jpegload_source",
@@ -38,8 +38,20 @@ SPARE = 2
 LEAST = 256
 """A JPEG is not shrunk below this while loading: it ends on whole pixels, and in a small picture that bends it."""
 
-UNLIMITED = Limits(max_bytes=1 << 62, max_pixels=1 << 62, max_frames=1 << 31)
-"""The limits were held when the picture was accepted; settings that changed since do not make it a bad one."""
+SAMPLE_BYTES: Mapping[str, int] = {
+    "uchar": 1,
+    "char": 1,
+    "ushort": 2,
+    "short": 2,
+    "uint": 4,
+    "int": 4,
+    "float": 4,
+    "double": 8,
+    "complex": 8,
+    "dpcomplex": 16,
+}
+"""Of libvips' formats of a band."""
+LARGER = "the picture is larger than its header said"
 
 TIMING = frozenset({"delay", "loop", "icc-profile-data"})
 """What an animation needs beside its pixels; the profile goes when its frames are converted."""
@@ -60,7 +72,7 @@ class Original:
     """The encoded picture, and what its header says. Its size is as displayed."""
 
     data: mmap.mmap
-    facts: ImageFacts
+    described: Described
 
     @classmethod
     def open(cls, fd: int, size: int) -> Original:
@@ -77,7 +89,11 @@ class Original:
             data = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
         except (ValueError, OSError) as error:
             raise Corrupt(f"the file cannot be mapped: {error}") from None
-        return cls(data, probe(data, size=size, limits=UNLIMITED))  # type: ignore[arg-type]  # reads like a file
+        return cls(data, describe(data, size=size, limits=UNLIMITED))  # type: ignore[arg-type]  # reads like a file
+
+    @property
+    def facts(self) -> ImageFacts:
+        return self.described.facts
 
     @property
     def size(self) -> Size:
@@ -90,7 +106,7 @@ class Original:
         wanted = size[::-1] if sideways else size
         picture = self._load(**_shrink_on_load(self.facts.media_type, stored, wanted))
         if picture.width > stored[0] or picture.height > stored[1]:
-            raise BadImage("the picture is larger than its header said")
+            raise BadImage(LARGER)
         picture = _bare(_in_memory(scaled(picture, wanted)))
         for step in UPRIGHT.get(self.facts.orientation, ()):
             picture = getattr(picture, step)()
@@ -108,9 +124,12 @@ class Original:
         source = pyvips.Source.new_from_memory(self.data)
         loader = getattr(pyvips.Image, LOADERS[self.facts.media_type])
         try:
-            return loader(source, access="sequential", fail_on="error", **options)
+            picture = loader(source, access="sequential", fail_on="error", **options)
         except pyvips.Error as error:
             raise BadImage(f"the picture cannot be decoded: {reason(error)}") from None
+        if picture.width * picture.height * picture.bands * SAMPLE_BYTES[picture.format] > self.described.decoded_bytes:
+            raise BadImage(LARGER)
+        return _shown(picture)
 
 
 def _read_once(fd: int, size: int) -> None:
@@ -136,9 +155,15 @@ def scaled(picture: Any, size: Size) -> Any:
         space = "b-w" if result.interpretation in {"b-w", "grey16"} else "srgb"
         if result.interpretation != space or result.format != "uchar":
             result = result.colourspace(space)
-        return result if result.bands <= 4 else result[:3]
+        return _shown(result)
     except pyvips.Error as error:
         raise BadImage(f"the picture cannot be scaled: {reason(error)}") from None
+
+
+def _shown(picture: Any) -> Any:
+    """Without bands that no variant shows; the fifth is the alpha of four inks."""
+    known = 5 if picture.interpretation == "cmyk" else 4
+    return picture if picture.bands <= known else picture[:3]
 
 
 def _bare(picture: Any, keep: frozenset[str] = frozenset()) -> Any:

@@ -6,12 +6,16 @@ picture comes twice. Load it only in a process that will not fork any more; its 
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from functools import cache
 from typing import Any
 
 from core.errors import Misconfigured
+
+M_MMAP_THRESHOLD = -3
+KEPT_BELOW = 4 << 20
 
 OLDEST = (8, 18, 3)
 """Older ones can overflow on scanlines that do not fit an int."""
@@ -37,7 +41,16 @@ def vips() -> Any:
         raise Misconfigured(f"libvips {wanted} or later is needed, this is {have}")
     pyvips.block_untrusted_set(True)
     pyvips.cache_set_max(0)
+    _return_freed_memory()
     return pyvips
+
+
+def _return_freed_memory() -> None:
+    """Pixels that are done with go back to the kernel at once. By default glibc learns from the first large picture to
+    keep such pieces, and a process grows to a multiple of what any of its pictures needs."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BELOW)
 
 
 def reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ picture of its own size, from one at least twice its size, or from the source it
 The decoded picture serves from twice the size on, those scaled from it from four times on.
 One bad variant does not fail the others. Memory: the decoded picture, at most twice the largest variant on each side
 and never more than the source, and the scaled ones in turn. An animation is decoded whole for each variant that keeps
-its frames; `Recipe` bounds those.
+its frames; `Recipe` bounds those. What a variant enlarges is cut from the source before.
 """
 
 from __future__ import annotations
@@ -100,9 +100,13 @@ def _still(shared: _Shared, recipe: Recipe, wanted: Size) -> Any:
     pyvips = vips()
     try:
         operation = OPERATIONS[recipe.fit]
-        return operation.cut(shared.at(wanted, keep=operation.KEEPS_ASPECT), recipe.size)
+        return _enlarged(operation.cut(shared.at(wanted, keep=operation.KEEPS_ASPECT), recipe.size), recipe.size)
     except pyvips.Error as error:
         raise BadImage(f"the variant cannot be made: {reason(error)}") from None
+
+
+def _enlarged(cut: Any, size: Size) -> Any:
+    return cut if (cut.width, cut.height) == size else scaled(cut, size)
 
 
 def master(source: Size, kept: Sequence[Size], stretched: Sequence[Size] = ()) -> Size:
@@ -151,8 +155,8 @@ def _animation(original: Original, recipe: Recipe) -> Any:
     try:
         whole = scaled(frames[0], wanted).copy_memory()
         first = operation.cut(whole, recipe.size)
-        left, top = whole.xoffset - first.xoffset, whole.yoffset - first.yoffset
-        cut = [scaled(frame, wanted).crop(left, top, *recipe.size) for frame in frames]
+        area = (whole.xoffset - first.xoffset, whole.yoffset - first.yoffset, first.width, first.height)
+        cut = [_enlarged(scaled(frame, wanted).crop(*area), recipe.size) for frame in frames]
         joined = pyvips.Image.arrayjoin(cut, across=1).copy_memory()
     except pyvips.Error as error:
         raise BadImage(f"the animation cannot be scaled: {reason(error)}") from None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,3 +53,41 @@ def oriented(orientation: int, kind: str = "JPEG", width: int = 320, height: int
     exif.get_ifd(0x8825)[1] = "N"
     exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
     return encoded(photo(width, height), kind, exif=exif, **options)
+
+
+Field = tuple[int, int, Sequence[int]]
+"""Tag, type (1 BYTE, 3 SHORT, 4 LONG, 16 LONG8) and values of a field of a TIFF."""
+
+FIELD_LETTERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+
+def tiff(
+    width: int, height: int, samples: int = 3, bits: int = 8, *more: Field, big: bool = False, order: str = "<"
+) -> bytes:
+    """A TIFF of zeros in one deflated strip. `more` fields come after ours, also such as contradict them."""
+    zeros = zlib.compressobj(9)
+    row = bytes(-(-width * samples * bits // 8))
+    strip = b"".join(zeros.compress(row) for _ in range(height)) + zeros.flush()
+    start = 16 if big else 8
+    colours = 2 if samples > 2 else 1
+    fields: list[Field] = [
+        (256, 4, [width]), (257, 4, [height]), (258, 3, [bits] * samples), (259, 3, [8]), (262, 3, [colours]),
+        (273, 4, [start]), (277, 3, [samples]), (278, 4, [height]), (279, 4, [len(strip)]),
+    ]  # fmt: skip
+    at = start + len(strip)
+    values, entries = b"", b""
+    for tag, kind, numbers in [*fields, *more]:
+        packed = struct.pack(f"{order}{len(numbers)}{FIELD_LETTERS[kind]}", *numbers)
+        room = 8 if big else 4
+        if len(packed) > room:
+            offset = at + len(values)
+            values, packed = values + packed, struct.pack(f"{order}{'Q' if big else 'I'}", offset)
+        entries += struct.pack(f"{order}HH{'Q' if big else 'I'}", tag, kind, len(numbers)) + packed.ljust(room, b"\0")
+    count = len(fields) + len(more)
+    directory = struct.pack(f"{order}{'Q' if big else 'H'}", count) + entries + bytes(8 if big else 4)
+    mark = b"II" if order == "<" else b"MM"
+    if big:
+        head = mark + struct.pack(f"{order}HHHQ", 43, 8, 0, at + len(values))
+    else:
+        head = mark + struct.pack(f"{order}HI", 42, at + len(values))
+    return head + strip + values + directory

@@ -6,15 +6,18 @@ EXIF block inside an AVIF does not turn the picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from core.errors import BadImage
 from core.model import ImageFacts
 from core.sections import Limits
 from imaging.header import Header
+from imaging.pixels import Described, Pixels
 
 PICTURES = {b"av01", b"grid", b"iovl", b"iden"}
+HIGH_BIT_DEPTH, TWELVE_BIT = 0x40, 0x20
+"""In the third byte of the `av1C` property (AV1 in ISOBMFF, 2.3.3)."""
 TO_SAMPLE_SIZES = (b"trak", b"mdia", b"minf", b"stbl", b"stsz")
 
 
@@ -26,19 +29,21 @@ class Box:
     end: int
 
 
-def look(header: Header, limits: Limits) -> ImageFacts:
-    frames, facts = 1, None
+def look(header: Header, limits: Limits) -> Described:
+    frames, found = 1, None
     for box in boxes(header, 0, header.size):
-        if box.kind == b"meta" and facts is None:
-            facts = _picture(header, _children(header, Box(b"meta", box.at + 4, box.end)))
+        if box.kind == b"meta" and found is None:
+            found = _picture(header, _children(header, Box(b"meta", box.at + 4, box.end)))
             if not _is_sequence(header):
                 break
         elif box.kind == b"moov":
             frames = _samples(header, box)
             break
-    if facts is None:
+    if found is None:
         raise BadImage("the AVIF does not describe a picture")
-    return ImageFacts("image/avif", *facts[:2], frames, has_alpha=facts[2])
+    width, height, has_alpha, bits = found
+    pixels = Pixels(samples=3 + has_alpha, bits=bits)
+    return Described(ImageFacts("image/avif", width, height, frames, has_alpha=has_alpha), pixels)
 
 
 def boxes(header: Header, at: int, end: int) -> Iterator[Box]:
@@ -63,8 +68,8 @@ def _is_sequence(header: Header) -> bool:
     return b"avis" in (brands[at : at + 4] for at in range(0, len(brands), 4))
 
 
-def _picture(header: Header, meta: dict[bytes, Box]) -> tuple[int, int, bool]:
-    """Width, height and whether there is alpha, of the primary item."""
+def _picture(header: Header, meta: dict[bytes, Box]) -> tuple[int, int, bool, int]:
+    """Width, height, whether there is alpha, and bits of a sample, of the primary item."""
     try:
         primary_box, info, properties = meta[b"pitm"], meta[b"iinf"], _children(header, meta[b"iprp"])
         store, associations = properties[b"ipco"], properties[b"ipma"]
@@ -79,7 +84,14 @@ def _picture(header: Header, meta: dict[bytes, Box]) -> tuple[int, int, bool]:
     for index in _properties_of(header, associations, primary):
         if 1 <= index <= len(stored):
             width, height = _transformed(header, stored[index - 1], width, height)
-    return width, height, _has_alpha(header, meta.get(b"iref"), primary)
+    return width, height, _has_alpha(header, meta.get(b"iref"), primary), _bits(header, stored)
+
+
+def _bits(header: Header, properties: Iterable[Box]) -> int:
+    """The most that any coded item has: the tiles of a grid have it, the grid itself does not."""
+    flags = [header.number(box.at + 2, 1) for box in properties if box.kind == b"av1C"]
+    depths = [12 if flag & TWELVE_BIT else 10 for flag in flags if flag & HIGH_BIT_DEPTH]
+    return max(depths, default=8 if flags else 12)
 
 
 def _transformed(header: Header, box: Box, width: int, height: int) -> tuple[int, int]:

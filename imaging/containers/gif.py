@@ -7,13 +7,14 @@ from core.errors import BadImage
 from core.model import ImageFacts
 from core.sections import Limits
 from imaging.header import BudgetSpent, Header
+from imaging.pixels import Described, Pixels
 
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
 GRAPHIC_CONTROL = 0xF9
 TABLE = 0x80
 
 
-def look(header: Header, limits: Limits) -> ImageFacts:
+def look(header: Header, limits: Limits) -> Described:
     width, height = header.number(6, 2, "little"), header.number(8, 2, "little")
     at = 13 + _table(header.number(10, 1))
     frames, has_alpha = 0, False
@@ -32,10 +33,15 @@ def look(header: Header, limits: Limits) -> ImageFacts:
             else:
                 raise BadImage("the GIF has something else where a block belongs")
     except BudgetSpent:
-        return ImageFacts("image/gif", width, height, None, has_alpha=has_alpha)
+        return _described(width, height, None, has_alpha)
     if frames == 0:
         raise BadImage("the GIF has no frame")
-    return ImageFacts("image/gif", width, height, frames, has_alpha=has_alpha)
+    return _described(width, height, frames, has_alpha)
+
+
+def _described(width: int, height: int, frames: int | None, has_alpha: bool) -> Described:
+    """The decoder keeps alpha, whatever it gives out; all frames of an animation at once."""
+    return Described(ImageFacts("image/gif", width, height, frames, has_alpha=has_alpha), Pixels(4, frames=frames or 1))
 
 
 def _table(flags: int) -> int:

@@ -7,6 +7,7 @@ from core.model import ImageFacts
 from core.sections import Limits
 from imaging.containers import exif
 from imaging.header import Header
+from imaging.pixels import Described, Pixels
 
 APP1, SOS, EOI = 0xE1, 0xDA, 0xD9
 STANDALONE = {0x01, *range(0xD0, 0xD8)}
@@ -14,7 +15,7 @@ FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 FILL = 0xFF
 
 
-def look(header: Header, limits: Limits) -> ImageFacts:
+def look(header: Header, limits: Limits) -> Described:
     orientation = 1
     at = 2
     while True:
@@ -44,8 +45,9 @@ def _marker(header: Header, at: int) -> tuple[int, int]:
     return code, at
 
 
-def _facts(header: Header, at: int, orientation: int) -> ImageFacts:
+def _facts(header: Header, at: int, orientation: int) -> Described:
+    pixels = Pixels(samples=header.number(at + 7, 1), bits=header.number(at + 2, 1))
     height, width = header.number(at + 3, 2), header.number(at + 5, 2)
     if exif.turned(orientation):
         width, height = height, width
-    return ImageFacts("image/jpeg", width, height, frames=1, orientation=orientation)
+    return Described(ImageFacts("image/jpeg", width, height, frames=1, orientation=orientation), pixels)

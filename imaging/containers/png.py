@@ -9,13 +9,16 @@ from core.model import ImageFacts
 from core.sections import Limits
 from imaging.containers import exif
 from imaging.header import Header
+from imaging.pixels import Described, Pixels
 
 FIRST = 8
 ALPHA_TYPES = {4, 6}
+COLOURS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
+"""Samples of each colour type without alpha; those of a palette are its colours."""
 EXIF_MAX = 1 << 20
 
 
-def look(header: Header, limits: Limits) -> ImageFacts:
+def look(header: Header, limits: Limits) -> Described:
     start = header.read(FIRST, 25)
     if start[:8] != b"\0\0\0\rIHDR" or zlib.crc32(start[4:21]) != int.from_bytes(start[21:25], "big"):
         raise BadImage("the PNG has no valid IHDR chunk")
@@ -37,4 +40,5 @@ def look(header: Header, limits: Limits) -> ImageFacts:
         at += 12 + length
     if exif.turned(orientation):
         width, height = height, width
-    return ImageFacts("image/png", width, height, frames, orientation, has_alpha)
+    pixels = Pixels(samples=COLOURS.get(start[17], 0) + has_alpha, bits=start[16])
+    return Described(ImageFacts("image/png", width, height, frames, orientation, has_alpha), pixels)

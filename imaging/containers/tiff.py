@@ -1,5 +1,9 @@
 """TIFF and BigTIFF: the chain of directories (IFDs), one for each page. A chain that comes back to itself ends there
-with an error, one that is too long at the limit of frames."""
+with an error, one that is too long at the limit of frames.
+
+A field may be there twice, or be a list where one number belongs. Readers differ in what they make of that, so the
+largest number counts.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,21 @@ from core.model import ImageFacts
 from core.sections import Limits
 from imaging.containers import exif
 from imaging.header import Header
+from imaging.pixels import Described, Pixels
 
-WIDTH, LENGTH, ORIENTATION, EXTRA_SAMPLES = 256, 257, 274, 338
+WIDTH, LENGTH, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES = 256, 257, 258, 262, 274, 277
+TILE_WIDTH, TILE_LENGTH, EXTRA_SAMPLES, SAMPLE_FORMAT = 322, 323, 338, 339
+WANTED = {
+    *(WIDTH, LENGTH, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES),
+    *(TILE_WIDTH, TILE_LENGTH, EXTRA_SAMPLES, SAMPLE_FORMAT),
+}
+FLOAT = 3
+PALETTE = 3
+AT_LEAST = {PALETTE: 3, 6: 4, 8: 4, 32845: 3}
+"""Samples that the decoder gives out for a palette, YCbCr, CIELAB and LogLuv, however many are stored."""
+LOGARITHMIC = {32844, 32845}
+MOST_VALUES = 16
+"""Of a list are looked at."""
 SIZES = {1: 1, 3: 2, 4: 4, 16: 8}
 """Bytes of the field types that sizes come in: BYTE, SHORT, LONG, LONG8."""
 
@@ -27,7 +44,7 @@ class Shape:
     first: int
 
 
-def look(header: Header, limits: Limits) -> ImageFacts:
+def look(header: Header, limits: Limits) -> Described:
     shape = _shape(header)
     at = header.number(shape.first, shape.offset, shape.order)
     seen: set[int] = set()
@@ -47,12 +64,28 @@ def look(header: Header, limits: Limits) -> ImageFacts:
     return _facts(pages[0], len(pages))
 
 
-def _facts(page: dict[int, int], frames: int) -> ImageFacts:
+def _facts(page: dict[int, int], frames: int) -> Described:
     orientation = exif.valid(page.get(ORIENTATION, 1))
     width, height = page.get(WIDTH, 0), page.get(LENGTH, 0)
     if exif.turned(orientation):
         width, height = height, width
-    return ImageFacts("image/tiff", width, height, frames, orientation, EXTRA_SAMPLES in page)
+    return Described(ImageFacts("image/tiff", width, height, frames, orientation, EXTRA_SAMPLES in page), _pixels(page))
+
+
+def _pixels(page: dict[int, int]) -> Pixels:
+    """Of the first page, the only one that is decoded."""
+    photometric, samples, bits = page.get(PHOTOMETRIC, 0), page.get(SAMPLES, 1), page.get(BITS, 1)
+    if photometric in AT_LEAST and samples:
+        samples = max(samples, AT_LEAST[photometric] + (photometric == PALETTE and samples > 1))
+    if bits and (photometric in LOGARITHMIC or page.get(SAMPLE_FORMAT) == FLOAT):
+        bits = max(bits, 32)
+    wide, high = _whole_tiles(page, WIDTH, TILE_WIDTH), _whole_tiles(page, LENGTH, TILE_LENGTH)
+    return Pixels(samples, bits, area=wide * high)
+
+
+def _whole_tiles(page: dict[int, int], side: int, tile: int) -> int:
+    each = page.get(tile) or 1
+    return -(-page.get(side, 0) // each) * each
 
 
 def _shape(header: Header) -> Shape:
@@ -72,7 +105,17 @@ def _directory(header: Header, shape: Shape, at: int) -> tuple[dict[int, int], i
     for _ in range(entries):
         tag = header.number(at, 2, shape.order)
         size = SIZES.get(header.number(at + 2, 2, shape.order))
-        if tag in {WIDTH, LENGTH, ORIENTATION, EXTRA_SAMPLES} and size:
-            fields[tag] = header.number(at + shape.entry - shape.offset, min(size, shape.offset), shape.order)
+        if tag in WANTED and size:
+            fields[tag] = max(fields.get(tag, 0), _largest(header, shape, at, size))
         at += shape.entry
     return fields, header.number(at, shape.offset, shape.order)
+
+
+def _largest(header: Header, shape: Shape, entry: int, size: int) -> int:
+    """Of the numbers of one field, which lie in its entry or, where they do not fit, where that points."""
+    count = header.number(entry + 4, shape.offset, shape.order)
+    at = entry + shape.entry - shape.offset
+    if count * size > shape.offset:
+        at = header.number(at, shape.offset, shape.order)
+    each = min(size, shape.offset)
+    return max((header.number(at + size * nth, each, shape.order) for nth in range(min(count, MOST_VALUES))), default=0)

@@ -9,6 +9,7 @@ from core.model import ImageFacts
 from core.sections import Limits
 from imaging.containers import exif
 from imaging.header import Header
+from imaging.pixels import Described, Pixels
 
 ANIMATED, ALPHA = 0x02, 0x10
 EXIF_MAX = 1 << 20
@@ -24,7 +25,7 @@ class _Seen:
     orientation: int = 1
 
 
-def look(header: Header, limits: Limits) -> ImageFacts:
+def look(header: Header, limits: Limits) -> Described:
     end = 8 + header.number(4, 4, "little")
     if end > header.size:
         raise BadImage("the WebP is cut short")
@@ -39,7 +40,7 @@ def look(header: Header, limits: Limits) -> ImageFacts:
     return _facts(seen)
 
 
-def _facts(seen: _Seen) -> ImageFacts:
+def _facts(seen: _Seen) -> Described:
     size = seen.canvas or seen.picture
     frames = seen.frames if seen.animated else int(seen.picture is not None)
     if size is None or frames == 0:
@@ -47,7 +48,9 @@ def _facts(seen: _Seen) -> ImageFacts:
     if not seen.animated and seen.picture != size:
         raise BadImage("the WebP's picture is not as large as its canvas")
     width, height = reversed(size) if exif.turned(seen.orientation) else size
-    return ImageFacts("image/webp", width, height, frames, seen.orientation, seen.has_alpha)
+    facts = ImageFacts("image/webp", width, height, frames, seen.orientation, seen.has_alpha)
+    has_room_around = seen.animated  # a frame that does not fill the canvas is given out with alpha
+    return Described(facts, Pixels(samples=3 + (seen.has_alpha or has_room_around), frames=frames))
 
 
 def _chunk(header: Header, kind: bytes, at: int, length: int, seen: _Seen) -> None:

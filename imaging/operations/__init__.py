@@ -1,6 +1,8 @@
 """The operations that `fit=` names: one file each, one line in `OPERATIONS`, one test.
 
 An operation says how large its result is, to what size the whole source is scaled for it, and what is cut from that.
+What is cut is scaled once more where it is not as large as the result. Nothing on the way is larger than the source and
+larger than the result.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ class Operation(Protocol):
         """The result's size in pixels."""
 
     def scaled(self, source: Size, size: Size) -> Size:
-        """The size to which the whole source is scaled so that `cut` finds `size` in it."""
+        """The size to which the whole source is scaled for `cut`: at most the source's, or the result's."""
 
     def cut(self, image: Any, size: Size) -> Any:
-        """`size` pixels of the scaled picture."""
+        """`size` pixels of the scaled picture, or fewer in the same aspect where it has not so many."""
 
 
 OPERATIONS: Mapping[str, Operation] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imaging.operations.geometry import Size, cover, times
+from imaging.operations.geometry import Size, cover, part, times
 
 NEEDS_BOX = True
 KEEPS_ASPECT = True
@@ -25,4 +25,4 @@ def scaled(source: Size, size: Size) -> Size:
 
 
 def cut(image: Any, size: Size) -> Any:
-    return image.smartcrop(*size, interesting="attention")
+    return image.smartcrop(*part((image.width, image.height), size), interesting="attention")

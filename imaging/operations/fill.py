@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imaging.operations.geometry import Size, cover
+from imaging.operations.geometry import Size, cover, part
 
 NEEDS_BOX = True
 KEEPS_ASPECT = True
@@ -21,5 +21,5 @@ def scaled(source: Size, size: Size) -> Size:
 
 
 def cut(image: Any, size: Size) -> Any:
-    left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
-    return image.crop(left, top, *size)
+    width, height = part((image.width, image.height), size)
+    return image.crop((image.width - width) // 2, (image.height - height) // 2, width, height)

@@ -13,9 +13,20 @@ def times(size: Size, factor: float) -> Size:
 
 
 def cover(source: Size, box: Size) -> Size:
-    """The smallest size of the source's aspect that covers the box."""
-    width, height = times(source, max(box[0] / source[0], box[1] / source[1]))
+    """The smallest size of the source's aspect that covers the box; where that is larger than the source, the source.
+
+    A part of it is cut first then, and enlarged: the whole, enlarged, could be a thousand times as large as the box."""
+    factor = max(box[0] / source[0], box[1] / source[1])
+    if factor >= 1:
+        return source
+    width, height = times(source, factor)
     return max(width, box[0]), max(height, box[1])
+
+
+def part(picture: Size, box: Size) -> Size:
+    """How much of the picture is cut for the box: the box, or the most of its aspect where the picture is smaller."""
+    width, height = times(box, min(1.0, picture[0] / box[0], picture[1] / box[1]))
+    return min(width, picture[0]), min(height, picture[1])
 
 
 def capped(size: Size, *, max_side: int, max_pixels: int) -> Size:

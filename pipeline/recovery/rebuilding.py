@@ -17,8 +17,7 @@ from uuid import UUID
 
 from core.errors import Corrupt, NotFound, Rejected, Unavailable
 from core.failpoints import failpoint
-from core.sections import Limits
-from imaging.probe import probe
+from imaging.probe import UNLIMITED, probe
 from pipeline.derive import scratch_root
 from pipeline.recovery import gathering, loading
 from pipeline.recovery.gathered import Gathered, Unnamed
@@ -96,7 +95,7 @@ def _saved(services: Services, one: Unnamed, directory: Path) -> bool:
             for block in verified_blocks(body, size=one.size, sha256=one.sha256):
                 file.write(block)
             file.flush()
-            facts = probe(file, size=one.size, limits=Limits(max_pixels=2**62, max_frames=2**31))
+            facts = probe(file, size=one.size, limits=UNLIMITED)
         suffix = mimetypes.guess_extension(facts.media_type) or ""
         os.rename(scratch, directory / f"{one.sha256.hex()}{suffix}")
     except (Corrupt, NotFound, Rejected):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.app.server import Web, head
-from tests.pictures import animated, encoded, photo
+from tests.pictures import animated, encoded, photo, tiff
 
 JPEG = encoded(photo(), "JPEG")
 
@@ -34,6 +34,9 @@ def assert_problem(answer: Any, status: int, code: str) -> None:
         ("/a", {"content": b"\xff\xd8"}, 415, "unsupported-type"),
         ("/a", {"content": b""}, 400, "bad-request"),
         ("/a", {"content": JPEG[:40]}, 422, "bad-image"),
+        ("/a", {"content": tiff(500, 500, 4000)}, 422, "bad-image"),
+        ("/a", {"content": tiff(9000, 9000, 4, 64)}, 422, "decoded-too-large"),
+        ("/a", {"content": tiff(70_000, 1)}, 422, "too-many-pixels"),
         ("/a", {"data": {"a": "b"}}, 415, "unsupported-type"),
         ("/a", {"files": {"metadata": (None, b"{}")}}, 400, "bad-request"),
         ("/a", {"files": {"asset": JPEG, "other": b"x"}}, 400, "bad-request"),

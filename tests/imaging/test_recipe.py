@@ -13,6 +13,7 @@ from core.errors import BadRequest
 from core.model import ImageFacts
 from core.sections import Variants
 from imaging.operations import OPERATIONS
+from imaging.operations.geometry import part
 from imaging.recipe import FORMATS, Parameters, Recipe, resolve
 
 LIMITS = Variants()
@@ -172,8 +173,11 @@ def test_a_recipe_keeps_every_rule(parameters: Parameters, source: ImageFacts) -
     else:
         assert recipe.size == (parameters.w, parameters.h)
     scaled = OPERATIONS[recipe.fit].scaled((source.width, source.height), recipe.size)
-    assert scaled[0] >= width
-    assert scaled[1] >= height
+    assert scaled == recipe.size or (scaled[0] <= source.width and scaled[1] <= source.height)
+    cut = part(scaled, recipe.size)
+    assert cut == recipe.size or scaled == (source.width, source.height)  # enlarged from as much as there is
+    assert cut[0] <= scaled[0]
+    assert cut[1] <= scaled[1]
 
 
 @given(asked, sources)

@@ -23,6 +23,7 @@ from tests.pictures import MEDIA_TYPES, animated, encoded, oriented, photo
 EXAMPLES = sorted(
     path for path in (Path(__file__).parents[2] / "examples").iterdir() if path.suffix not in {".md", ".py"}
 )
+PHOTOS = [path for path in EXAMPLES if path.suffix == ".jpg"]
 EXACT: dict[str, Any] = {"format": "png"}
 
 
@@ -88,6 +89,28 @@ def test_crop_fills_the_box_with_what_matters(tmp_path: Path) -> None:
     assert picture.size == (100, 100)
     red = pixels(picture)[..., 0] - pixels(picture)[..., 1]
     assert (red > 100).sum() > 500, "the only thing in the picture was cut away"
+
+
+@pytest.mark.parametrize("path", PHOTOS[:2], ids=lambda path: path.name)
+@pytest.mark.parametrize("box", [(900, 300), (300, 900), (640, 640)])
+def test_what_is_cut_before_it_is_enlarged_is_the_same_picture(
+    path: Path, box: tuple[int, int], tmp_path: Path
+) -> None:
+    """As if the whole had been enlarged and cut then, which could take any amount of memory."""
+    with Image.open(path) as opened:
+        small = ImageOps.exif_transpose(opened).convert("RGB")
+    small.thumbnail((300, 300))
+    [picture] = rendered(encoded(small, "PNG"), tmp_path, {"w": box[0], "h": box[1], "fit": "fill"})
+    whole = ImageOps.fit(small, box, Image.Resampling.BICUBIC)
+    assert picture.size == box
+    assert structural_similarity(pixels(picture), pixels(whole), channel_axis=2, data_range=255) >= 0.97
+
+
+def test_an_animation_is_cut_before_it_is_enlarged(tmp_path: Path) -> None:
+    for fit in ("fill", "crop"):
+        asked = {"w": 150, "h": 60, "fit": fit, "enlarge": True, "format": "webp"}
+        [picture] = rendered(animated("GIF", frames=4), tmp_path, asked)
+        assert (picture.n_frames, picture.size) == (4, (150, 60))
 
 
 def test_stretch_gives_up_the_aspect(tmp_path: Path) -> None:

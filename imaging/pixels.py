@@ -1,0 +1,46 @@
+"""What a header says of the pixels: how many bytes the decoder will give out, before it gives out any.
+
+The figures are those of libvips: palettes come as colours, 1 to 7 bits as 8, and of formats with pages one page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.model import ImageFacts
+
+MAX_SIDE = 65_535
+MAX_SAMPLES = 8
+MAX_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """At most so many; a decoder may find that it needs fewer."""
+
+    samples: int
+    """Of one pixel, alpha included."""
+    bits: int = 8
+    """Of one sample."""
+    frames: int = 1
+    """That are decoded together."""
+    area: int = 0
+    """Of one frame where that is more than width times height: whole tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """All that is read from the header of a picture."""
+
+    facts: ImageFacts
+    pixels: Pixels
+
+    @property
+    def decoded_bytes(self) -> int:
+        area = max(self.facts.width * self.facts.height, self.pixels.area)
+        return area * self.pixels.frames * self.pixels.samples * sample_bytes(self.pixels.bits)
+
+
+def sample_bytes(bits: int) -> int:
+    """1, 2, 4, 8, and so on."""
+    return 1 << max(0, (bits - 1).bit_length() - 3)
