@@ -57,7 +57,7 @@ class Connections:
         self._places = threading.BoundedSemaphore(size)
         self._changed = threading.Condition()
         self._idle: list[Held] = []  # the one used last is at the end
-        self._keeper = Background("idle-connections", self._keep, seconds=0)
+        self._keeper = Background("idle-connections", self._keep, seconds=0, most_rest_seconds=5)
         self._closed = False
 
     def take(self, seconds: float) -> Held | None:

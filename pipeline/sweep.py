@@ -58,7 +58,8 @@ class Sweep:
             (Guard("sweep.failures"), self._reconcile_failures),
             (Guard("sweep.wishes"), self._grant_wishes),
         ]
-        self.heartbeat = Background("heartbeat", self.announce, seconds=work.sweep_seconds, first=0)
+        seconds = work.sweep_seconds
+        self.heartbeat = Background("heartbeat", self.announce, seconds=seconds, first=0, most_rest_seconds=seconds)
 
     def run(self) -> None:
         """One round. Never raises."""

@@ -25,7 +25,7 @@ class VariantWaits:
         self._changed = threading.Condition()
         self._waiting: dict[UUID, int] = {}
         self._ended: dict[UUID, VariantState] = {}
-        self._poller = Background("variant-waits", self._poll, seconds=POLL_SECONDS, first=0)
+        self._poller = Background("variant-waits", self._poll, seconds=POLL_SECONDS, first=0, most_rest_seconds=1)
 
     def wait(self, variant_id: UUID, seconds: float) -> VariantState:
         """Until the variant is ready or failed, at most `seconds`: then `PENDING`."""

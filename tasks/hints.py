@@ -40,7 +40,9 @@ class CeleryHints:
         self._host_id = host_id
         self._processes = processes
         self._waiting: queue.Queue[Hint] = queue.Queue(CAPACITY)
-        self._publisher = Background("hints", self._publish, seconds=PAUSE_SECONDS, first=0, fresh=self._forget)
+        self._publisher = Background(
+            "hints", self._publish, seconds=PAUSE_SECONDS, first=0, fresh=self._forget, most_rest_seconds=5
+        )
 
     def ingest(self, upload_id: UUID) -> None:
         if self._host_id is not None:
