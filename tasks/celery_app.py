@@ -70,7 +70,7 @@ def configuration(configured: Settings) -> dict[str, Any]:
 
 
 def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
-    """Every entry expires before its successor is due, so that a queue nobody reads does not fill up."""
+    """Sent by tasks/clock.py, which sees to it that a queue nobody reads does not fill up."""
     every = configured.work.maintenance_seconds
     periods = {
         "maintenance.wake_variants": every,
@@ -88,8 +88,7 @@ def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
     if configured.demotion:
         periods["maintenance.start_policy"] = min(every * 4, configured.work.policy_seconds)
     return {
-        name: {"task": name, "schedule": period, "options": {"queue": MAINTENANCE, "expires": period}}
-        for name, period in periods.items()
+        name: {"task": name, "schedule": period, "options": {"queue": MAINTENANCE}} for name, period in periods.items()
     }
 
 

@@ -1,4 +1,8 @@
-"""Beat's scheduler, which ends when it is told to, and only then.
+"""Beat's scheduler, which ends when it is told to, and only then; fills no queue that nobody reads; and goes on when
+this host's clock is set.
+
+Messages have no time at which they expire: that would be compared with another host's clock, and a worker whose clock
+is ahead would never do anything.
 
 Celery's handler of SIGTERM raises SystemExit wherever the process is. In the middle of a send the cleaning up of a
 connection may fail in turn, which takes the place of SystemExit, and beat goes on as after any message that could not
@@ -8,15 +12,27 @@ be sent (seen with redis-py: "I/O operation on closed file").
 from __future__ import annotations
 
 import signal
+import time
+from datetime import datetime, timedelta
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
-from celery.beat import Scheduler
+from celery.beat import ScheduleEntry, Scheduler
 
+from core import clock, settings
+from core.errors import BrokerUnavailable
 from core.loops import Guard
+from core.settings import Settings
+from tasks.celery_app import MAINTENANCE
+from tasks.hints import depth
 
 FAILED_SECONDS = 1.0
 """Between a tick that failed and the next."""
+WAITING = 24
+"""Messages in the queue, two of each kind: whoever reads it has enough to do."""
+SET_SECONDS = 5.0
+"""A clock that moves so much at once was set."""
 
 
 class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
@@ -24,6 +40,7 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
         super().__init__(*args, **kwargs)
         self._told = self._listens = False
         self._guard = Guard("beat")
+        self._started = _started()
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """
@@ -37,12 +54,36 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
         pause = [FAILED_SECONDS]
 
         def turn() -> None:
+            self._look_at_the_clock()
             pause[0] = super(Clock, self).tick(*args, **kwargs)
 
         self._guard.call(turn)
         if self._told:
             raise SystemExit
         return pause[0]
+
+    def apply_entry(self, entry: ScheduleEntry, producer: object = None) -> None:
+        """Send it, unless enough of them wait."""
+        try:
+            waiting = depth(self._settings, MAINTENANCE)
+        except BrokerUnavailable:
+            waiting = 0  # sending says it better
+        if waiting < WAITING:
+            super().apply_entry(entry, producer=producer)
+
+    @cached_property
+    def _settings(self) -> Settings:
+        return settings.load()
+
+    def _look_at_the_clock(self) -> None:
+        """What was to come a second later would else come when the clock says so again, which may be in a year."""
+        started = _started()
+        if abs(started - self._started) < timedelta(seconds=SET_SECONDS):
+            return
+        self._started = started
+        for entry in self.schedule.values():
+            entry.last_run_at = entry.default_now()
+        self._heap = None
 
     def _listen(self, number: signal.Signals) -> None:
         handler = signal.getsignal(number)
@@ -53,3 +94,8 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
                 handler(signum, frame)
 
         signal.signal(number, hear)
+
+
+def _started() -> datetime:
+    """When this machine started, as its clock has it now."""
+    return clock.now() - timedelta(seconds=time.monotonic())

@@ -4,13 +4,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
 import pytest
 from celery import Celery
 
-from tasks.clock import Clock
+from core import clock, settings
+from tasks.celery_app import MAINTENANCE, configuration
+from tasks.clock import WAITING, Clock
+from tasks.hints import depth
 
 
 @pytest.fixture
@@ -49,3 +53,34 @@ def test_it_ends_though_a_connection_that_fails_takes_the_place_of_the_exit(monk
     with pytest.raises(SystemExit):
         turn(clock)
     assert len(sent) == 1
+
+
+@pytest.mark.usefixtures("celerys_handler")
+@pytest.mark.parametrize("ahead", [timedelta(days=-365), timedelta(hours=-1), timedelta(days=365)])
+def test_it_goes_on_when_the_clock_of_its_host_is_set(monkeypatch: pytest.MonkeyPatch, ahead: timedelta) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(Clock, "apply_entry", lambda _self, entry, producer=None: sent.append(entry.name))
+    monkeypatch.setattr(Clock, "producer", None)
+    app = Celery(set_as_current=False)
+    app.conf.beat_schedule = {"often": {"task": "often", "schedule": 0.01}}
+    beat = Clock(app=app)
+    shift = timedelta(0)
+    monkeypatch.setattr(Celery, "now", lambda _app: datetime.now(UTC) + shift)
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + shift)
+    turn(beat)
+    before, shift = len(sent), ahead
+    turn(beat)
+    assert before > 0
+    assert len(sent) > before
+
+
+def test_it_fills_no_queue_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("MILLRACE_REDIS_URL", redis_url)
+    app = Celery(set_as_current=False)
+    app.add_defaults(lambda: {**configuration(settings.load()), "beat_schedule": {}})
+    app.conf.beat_schedule = {"often": {"task": "often", "schedule": 0.0, "options": {"queue": MAINTENANCE}}}
+    beat = Clock(app=app)
+    [entry] = beat.schedule.values()
+    for _ in range(WAITING * 3):
+        beat.apply_entry(entry, producer=beat.producer)
+    assert depth(settings.load(), MAINTENANCE) == WAITING
