@@ -1,17 +1,12 @@
-"""The body of one request, read from its connection, with an end to every wait.
+"""The body of one request, read from its connection, with an end to every wait (`app/pace.py`).
 
-`Pace` sits where bytes are received, below every reader of gunicorn's: a client that sends nothing for
-`stall_seconds`, or less than `min_bytes_per_second` over such a stretch, is `StalledBody`. Only time spent waiting for
-the client counts, never time spent writing to our disk.
-
-`RequestBody` is what the application sees as `wsgi.input`. It ends normally only when the whole body was received: a
-short body, a reset and a chunked body cut before its last chunk are `IncompleteBody`. Only an upload may be long:
+It is what the application sees as `wsgi.input`. It ends normally only when the whole body was received: a short body, a
+reset and a chunked body cut before its last chunk are `IncompleteBody`. Only an upload may be long:
 `bound` ends every other body with `TooLarge`, also one that does not say its length.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,12 +14,8 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 
-from app.client import ClientSocket
+from app.pace import Receiving
 from core.errors import IncompleteBody, StalledBody, TooLarge
-from core.sections import Web
-
-HEAD_SECONDS = 10
-"""How long a client may take to send the request line and the header fields."""
 
 CHUNK = 1 << 20
 
@@ -32,83 +23,10 @@ BODY_MAX = 1 << 20
 """Of every request but an upload, in bytes."""
 
 
-class Pace:
-    """Stands for the socket where gunicorn receives. One for each connection."""
-
-    def __init__(self, sock: ClientSocket, web: Web) -> None:
-        self._sock = sock
-        self._stall_seconds = web.stall_seconds
-        self._min_rate = web.min_bytes_per_second
-        self._head_ends: float | None = None
-        self._head_begun = False
-        self._waited = 0.0
-        self._received = 0
-
-    def start_head(self, *, begun: bool) -> None:
-        """A head is due. Its first piece has come, or a part of it lies in a buffer already: then it has `begun`."""
-        self._head_begun = begun
-        self._head_ends = time.monotonic() + HEAD_SECONDS
-
-    def start_body(self) -> None:
-        self._sock.limit_receiving(self._stall_seconds)
-        self._head_ends = None
-        self._waited = 0.0
-        self._received = 0
-
-    def recv(self, size: int) -> bytes:
-        began = time.monotonic()
-        if self._head_ends is not None:
-            return self._recv_head(size, self._head_ends - began)
-        try:
-            data = self._sock.recv(size)
-        except TimeoutError:
-            raise self._stalled() from None
-        self._count(len(data), time.monotonic() - began)
-        return data
-
-    def recv_into(self, view: memoryview) -> int:
-        began = time.monotonic()
-        try:
-            count = self._sock.recv_into(view)
-        except TimeoutError:
-            raise self._stalled() from None
-        self._count(count, time.monotonic() - began)
-        return count
-
-    def send(self, data: bytes) -> None:
-        self._sock.sendall(data)
-
-    def _recv_head(self, size: int, left: float) -> bytes:
-        """A head that does not end is dropped as if the client had gone: there is no request to answer."""
-        if left <= 0:
-            raise NoMoreData
-        if self._head_begun:
-            self._sock.limit_receiving(left)
-        self._head_begun = True
-        try:
-            return self._sock.recv(size)
-        except TimeoutError:
-            raise NoMoreData from None
-
-    def _count(self, received: int, waited: float) -> None:
-        self._received += received
-        self._waited += waited
-        if self._waited < self._stall_seconds:
-            return
-        if received and self._received < self._min_rate * self._waited:
-            raise self._stalled()
-        self._waited, self._received = 0.0, 0
-
-    def _stalled(self) -> StalledBody:
-        return StalledBody(
-            f"the body stopped: nothing within {self._stall_seconds:g} s, or less than {self._min_rate} bytes a second"
-        )
-
-
 class RequestBody:
     """What is left of a request on its connection. Reading past the end gives nothing, again and again."""
 
-    def __init__(self, request: Request, unreader: Unreader, pace: Pace, *, expects_continue: bool) -> None:
+    def __init__(self, request: Request, unreader: Unreader, pace: Receiving, *, expects_continue: bool) -> None:
         self._request = request
         self._unreader = unreader
         self._pace = pace

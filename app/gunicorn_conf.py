@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,8 +47,7 @@ logger_class = "app.server.Logger"
 worker_connections = _loaded.web.threads * 8
 backlog = 1024
 limit_request_line = 8190  # the most that gunicorn counts: paths and labels are long when percent-encoded
-keepalive = 15
-graceful_timeout = 8
+graceful_timeout = ceil(_loaded.web.stop_delay_seconds + _loaded.web.graceful_seconds) + 2  # the worker ends before
 timeout = 60  # of a worker's main loop, not of a request
 preload_app = False
 accesslog = None  # app/access.py writes it

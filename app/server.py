@@ -1,183 +1,284 @@
-"""gunicorn's threaded worker, with an end to every wait on a client.
+"""gunicorn's worker with threads that no client can hold by doing nothing.
 
-- A head must arrive within seconds, a body must keep moving (`app/body.py`), a client that does not read its answer is
-  let go.
-- `100 Continue` is sent when the application first reads the body, so an upload refused before is never sent.
-- What cannot be read as a request is answered with a problem document (`app/unreadable.py`).
-- A thread stays with its connection while requests follow at once and no other connection waits for a thread.
-- A connection is closed by the thread that served it: half-close, a little draining so that the client sees the
-  answer, close. Upstream does that in the main loop, where one client that stays holds up all others.
+One loop waits for all clients: for a head to be whole, for an answer to be read, for an end to be seen. A thread gets a
+connection when there is work for it (`app/turns.py` says whose turn it is) and gives it back when the client has to act
+first. What it waits for on a thread is a body alone, at a least speed (`app/pace.py`). A thread stays with its
+connection while requests follow at once and no other connection waits.
+
+Of gunicorn (27) this uses what it documents for workers of one's own, `workers.base.Worker`, and its parser and
+response. Private is `_expected_100_continue` alone. `ThreadWorker` waits for clients on its threads, so it is not used.
+
+On TERM `/readyz?for=accept` says no, and all else goes on for `stop_delay_seconds`, so that balancers look elsewhere
+first; then the listeners close, and requests under way have `graceful_seconds`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import resource
+import selectors
 import socket
-import threading
 import time
+from collections import deque
 from typing import Any
 
-from gunicorn import glogging, util
-from gunicorn.http import wsgi
-from gunicorn.http.message import Request
-from gunicorn.http.wsgi import FileWrapper, Response
-from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
+from gunicorn import glogging
+from gunicorn.workers.base import Worker as BaseWorker
 
 from app import unreadable
-from app.body import Pace, RequestBody
 from app.client import ClientSocket
+from app.connection import Connection, State
+from app.peers import Peers
+from app.serving import Next, Serving
+from app.threads import Threads
+from app.turns import Lane, Place, Turns
 from core import settings
-from core.sections import Web
+from core.errors import Busy
 
-DRAIN_CHUNK = 1 << 16
+HEAD_SECONDS = 10.0
+"""How long a client may take to send the request line and the header fields."""
+IDLE_SECONDS = 15.0
+"""How long a connection stays open without a request."""
+TURN_SECONDS = 10.0
+"""How long a request waits for a thread."""
+LINGER_SECONDS = 1.0
+"""How long a stopping worker takes requests on connections that it has."""
+TICK_SECONDS = 0.25
+ACCEPTS = 8
+"""New connections between two looks at the others."""
 
-STAY_SECONDS = 0.05
-"""How long a thread waits for the next request of the connection it served: a client that is busy needs less."""
-
-
-class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
-    sock: ClientSocket
-
-    def __init__(self, cfg: Any, sock: ClientSocket, client: Any, server: Any, web: Web) -> None:
-        super().__init__(cfg, sock, client, server)
-        self.web = web
-        self.pace = Pace(sock, web)
-
-    def init(self) -> None:
-        """Called before each request of the connection."""
-        super().init()
-        self.parser.unreader.sock = self.pace
-        self.pace.start_head(begun=self.has_buffered())
-
-    def has_buffered(self) -> bool:
-        """Whether something of the next request came together with the last one."""
-        return bool(self.parser.unreader.buf.getvalue())
-
-    def close(self, graceful: bool = False) -> None:
-        """Runs in the main loop and never waits: `linger` came before, in the thread."""
-        util.close(self.sock)
-
-    def linger(self) -> None:
-        """Closing with unread bytes would reset the connection, and the client might never see the answer."""
-        ends = time.monotonic() + self.web.drain_seconds
-        left = int(self.web.drain_bytes)
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-            while left > 0 and (seconds := ends - time.monotonic()) > 0:
-                self.sock.limit_receiving(seconds)
-                received = len(self.sock.recv(DRAIN_CHUNK))
-                if not received:
-                    return
-                left -= received
-        except OSError:
-            return
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
-    sock: ClientSocket
-
-    def send_headers(self) -> None:
-        """Where the length is known the body follows at once: both leave together."""
-        if not self.headers_sent and self.response_length is not None:
-            self.sock.hold_next()
-        super().send_headers()
-
-    def close(self) -> None:
-        super().close()
-        self.sock.flush()
-
-
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._web = settings.load().web
-        self._staying = threading.BoundedSemaphore(max(1, self.cfg.threads // 2))
+        self._peers = Peers(self._web.trusted_proxies)
+        self._turns: Turns[Connection] = Turns(self.cfg.threads)
+        self._outside: dict[Connection, None] = {}
+        """Connections without a thread, in the order in which they began to wait."""
+        self._count = 0
+        self._done: deque[tuple[Connection, Next]] = deque()
+        self._listening = False
+        self._stopping_since: float | None = None
+        self._closed_at: float | None = None
 
-    def accept(self, listener: Any) -> None:
-        """As upstream's, with our connection."""
-        try:
-            accepted, client = listener.accept()
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
-                raise
+    # -- gunicorn's side
+
+    def init_process(self) -> None:
+        _allow_files(2 * self.cfg.worker_connections + 256)
+        self._selector = selectors.DefaultSelector()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._take_back)
+        super().init_process()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """TERM."""
+        self.alive = False
+        os.eventfd_write(self._wake, 1)
+
+    def run(self) -> None:
+        self._serving = Serving(self.wsgi, self.cfg, may_stay=self._is_alone, is_stopping=lambda: not self.alive)
+        self._threads = Threads(self.cfg.threads, self._serve)
+        for listener in self.sockets:
+            listener.setblocking(False)
+        expired = 0.0
+        while os.getppid() == self.ppid and not self._is_over():
+            self.notify()
+            self._listen(self._count < self.cfg.worker_connections and self._closed_at is None)
+            for key, _ in self._selector.select(TICK_SECONDS):
+                key.data(key.fileobj)
+            if (now := time.monotonic()) - expired >= TICK_SECONDS:
+                expired = now
+                self._expire(now)
+            self._hand_out()
+
+    # -- its connections
+
+    def _listen(self, wanted: bool) -> None:
+        if wanted == self._listening:
             return
-        sock = ClientSocket.adopt(accepted, seconds=self._web.stall_seconds)
-        self.nr_conns += 1
-        self.enqueue_req(Connection(self.cfg, sock, client, listener.getsockname(), self._web))
-
-    def handle(self, conn: Connection) -> Any:
-        keep = super().handle(conn)
-        while keep is True and self._stays(conn):
-            keep = super().handle(conn)
-        if keep is not _DEFER and not keep:
-            conn.linger()
-        return keep
-
-    def _stays(self, conn: Connection) -> bool:
-        """Whether the thread serves the connection's next request, too: that comes at once, and no other connection
-        waits for a thread. The way over the main loop costs as much as a small request."""
-        if not self.alive or self.tpool._work_queue.qsize():  # noqa: SLF001 - there is no public name for it
-            return False
-        if conn.has_buffered():
-            return True
-        if not self._staying.acquire(blocking=False):
-            return False
-        try:
-            return conn.sock.readable_within(STAY_SECONDS)
-        finally:
-            self._staying.release()
-
-    def handle_request(self, req: Request, conn: Connection) -> bool:
-        """As upstream's without its hooks and its access log. Returns whether the connection can be kept."""
-        # Upstream answers `Expect` before the application has a say; the body does it when it is read.
-        expects = req._expected_100_continue  # noqa: SLF001 - there is no public name for it
-        req._expected_100_continue = False  # noqa: SLF001
-        req.body = RequestBody(req, conn.parser.unreader, conn.pace, expects_continue=expects)
-        answer, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg, response_class=Answer)
-        environ["wsgi.multithread"] = True
-        if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
-            answer.force_close()
-        try:
-            self._answer(answer, environ)
-        except TimeoutError:
-            self.log.debug("A client did not read its answer.")
-            return False
-        except OSError:
-            raise
-        except Exception:
-            if not answer.headers_sent:
-                raise
-            self.log.exception("an answer broke off")  # a second one on top of it would be read as its body
-            return False
-        return not answer.should_close()
-
-    def _answer(self, answer: Answer, environ: dict[str, Any]) -> None:
-        blocks = self.wsgi(environ, answer.start_response)
-        try:
-            if isinstance(blocks, FileWrapper):
-                answer.write_file(blocks)
+        self._listening = wanted
+        for listener in self.sockets:
+            if wanted:
+                self._selector.register(listener, selectors.EVENT_READ, self._accept)
             else:
-                for block in blocks:
-                    answer.write(block)
-            answer.close()
-        finally:
-            if hasattr(blocks, "close"):
-                blocks.close()
+                self._selector.unregister(listener)
 
-    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        """A body that nobody read ended the connection already (`app/access.py`): there is nothing to drain."""
-        return keepalive and bool(conn.parser.mesg.body.complete)
+    def _accept(self, listener: Any) -> bool:
+        """Returns whether more may wait."""
+        for _ in range(ACCEPTS):
+            try:
+                accepted, peer = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return False
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                self.log.warning("no room for another connection: %s", error)
+                self._evict()
+                return False
+            sock = ClientSocket.adopt(accepted, seconds=self._web.stall_seconds)
+            self._count += 1
+            if self._count >= self.cfg.worker_connections:
+                self._evict()
+            conn = Connection(self.cfg, sock, peer, listener.getsockname(), self._web)
+            self._await_request(conn, gather=True)
+        return True
 
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        data, request_id = unreadable.answer(exc)
-        if unreadable.is_the_clients(exc):
-            self.log.warning("a request cannot be read", extra={"request_id": request_id, "reason": str(exc)})
+    def _await_request(self, conn: Connection, *, gather: bool = False) -> None:
+        """For the next one, of which something may be here already."""
+        if gather and not conn.gather():
+            self._close(conn)
+        elif conn.ripe:
+            self._queue(conn, conn.place_of(self._peers))
+        elif conn.has_begun:
+            self._wait(conn, State.HEAD, HEAD_SECONDS, selectors.EVENT_READ)
         else:
-            self.log.error("unexpected error", exc_info=exc, extra={"request_id": request_id})
+            idle = IDLE_SECONDS if self._closed_at is None else LINGER_SECONDS
+            self._wait(conn, State.IDLE, idle, selectors.EVENT_READ)
+
+    def _queue(self, conn: Connection, place: Place) -> None:
+        conn.place = place
+        conn.state, conn.deadline = State.TURN, time.monotonic() + TURN_SECONDS
+        self._outside[conn] = None
+        self._turns.join(place, conn)
+
+    def _wait(self, conn: Connection, state: State, seconds: float, event: int) -> None:
+        conn.state, conn.deadline = state, time.monotonic() + seconds
+        self._outside[conn] = None
+        self._selector.register(conn.sock, event, lambda _: self._ready(conn))
+
+    def _ready(self, conn: Connection) -> None:
+        """The client did what it was waited for."""
+        if conn.state is State.CLOSING:
+            if not conn.drain():
+                self._close(conn)
+            return
+        if conn.state is State.HEAD:  # the time is for all of it
+            if not conn.gather():
+                self._close(conn)
+            elif conn.ripe:
+                self._fetch(conn)
+                self._queue(conn, conn.place_of(self._peers))
+            return
+        self._fetch(conn)
+        if conn.state is State.ROOM:
+            conn.pace.resume(time.monotonic())
+            self._queue(conn, Place(Lane.SENDING, conn.place.client))
+        else:
+            self._await_request(conn, gather=True)
+
+    def _fetch(self, conn: Connection) -> None:
+        """It waits no longer."""
+        self._outside.pop(conn, None)
+        if conn.state is not State.TURN:
+            self._selector.unregister(conn.sock)
+
+    def _hand_out(self) -> None:
+        while (conn := self._turns.next()) is not None:
+            self._outside.pop(conn, None)
+            self._threads.give(conn, busy=self._turns.busy)
+
+    def _is_alone(self, conn: Connection) -> bool:
+        """Asked on a thread: whether it may go on with this connection's next request, of which it has the head."""
+        return self.alive and not self._turns.waiting and (not conn.ripe or conn.place_of(self._peers) == conn.place)
+
+    def _serve(self, conn: Connection) -> None:
+        """On a thread."""
+        then = Next.END
         try:
-            client.send(data, socket.MSG_DONTWAIT)
-        except OSError:
-            self.log.debug("A client did not wait for its answer.")
+            then = self._serving.serve(conn)
+        finally:
+            self._done.append((conn, then))
+            os.eventfd_write(self._wake, 1)
+
+    def _take_back(self, _: object) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        while self._done:
+            conn, then = self._done.popleft()
+            self._turns.end(conn.place)
+            if then is Next.REQUEST:
+                self._await_request(conn)
+            elif then is Next.ROOM:
+                conn.pace.wait(time.monotonic())
+                self._wait(conn, State.ROOM, 0, selectors.EVENT_WRITE)
+            elif not conn.closed:
+                self._end(conn)
+
+    # -- their ends
+
+    def _end(self, conn: Connection) -> None:
+        if conn.begin_closing():
+            self._wait(conn, State.CLOSING, self._web.drain_seconds, selectors.EVENT_READ)
+        else:
+            self._close(conn)
+
+    def _close(self, conn: Connection) -> None:
+        if conn in self._outside:
+            self._fetch(conn)
+        conn.close()
+        self._count -= 1
+        if conn.sending is not None:  # what it was sent from is let go on a thread: a store may take its time
+            self._queue(conn, Place(Lane.SENDING, conn.place.client))
+
+    def _expire(self, now: float) -> None:
+        for conn in [conn for conn in self._outside if conn.deadline <= now]:
+            if conn.state is State.ROOM:
+                if not conn.pace.is_kept(now):
+                    self.log.debug("A client did not read its answer.")
+                    conn.abort()
+                    self._close(conn)
+            elif conn.state is not State.TURN:
+                self._close(conn)
+            elif conn.place.lane is not Lane.SENDING:
+                self._turns.leave(conn.place, conn)
+                self._fetch(conn)
+                self._refuse(conn)
+
+    def _refuse(self, conn: Connection) -> None:
+        data, request_id = unreadable.answer(Busy("all threads are taken, or those that you may have", retry_after=1))
+        self.log.warning("a request waited too long for a thread", extra={"request_id": request_id})
+        with contextlib.suppress(OSError):
+            conn.sock.send(data, socket.MSG_DONTWAIT)
+        self._end(conn)
+
+    def _evict(self) -> None:
+        """Of those that have asked for nothing, the one that waits longest makes room."""
+        for conn in self._outside:
+            if conn.state in (State.IDLE, State.HEAD, State.CLOSING):
+                self._close(conn)
+                return
+
+    def _is_over(self) -> bool:
+        """Whether a worker that was told to end has; moves it along."""
+        if self.alive:
+            return False
+        now = time.monotonic()
+        if self._stopping_since is None:
+            self._stopping_since = now
+        if self._closed_at is None:
+            if now < self._stopping_since + self._web.stop_delay_seconds:
+                return False
+            self._close_listeners(now)
+            return False
+        return not self._count or now > self._closed_at + self._web.graceful_seconds
+
+    def _close_listeners(self, now: float) -> None:
+        for listener in self.sockets:  # who connected so far is served
+            while self._accept(listener):
+                pass
+        self._listen(False)
+        for listener in self.sockets:
+            listener.close()
+        self._closed_at = now
+        for conn in self._outside:
+            if conn.state is State.IDLE:
+                conn.deadline = min(conn.deadline, now + LINGER_SECONDS)
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
@@ -187,3 +288,11 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
         super().setup(cfg)
         self.error_log.handlers.clear()
         self.error_log.propagate = True
+
+
+def _allow_files(wanted: int) -> None:
+    """As many open files as connections and what they read may need, where the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))

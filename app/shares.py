@@ -14,12 +14,13 @@ from core.errors import Busy
 
 class Shares:
     """`reading`: requests that may wait for PostgreSQL or a store, at most half of the threads. `waiting`: those that
-    wait for work to be done, at most a third. `receiving`: bodies, all but a reserve for short requests."""
+    wait for work to be done, at most a third. `receiving`: bodies, all but a reserve for short requests, beside the
+    reserve that `app/turns.py` keeps for health."""
 
     def __init__(self, threads: int) -> None:
         self._reading = threading.BoundedSemaphore(max(1, threads // 2))
         self._waiting = threading.BoundedSemaphore(max(1, threads // 3))
-        self._receiving = threading.BoundedSemaphore(max(1, threads - max(1, threads // 16)))
+        self._receiving = threading.BoundedSemaphore(max(1, threads - 2 * max(1, threads // 16)))
 
     def reading(self) -> AbstractContextManager[None]:
         return _held(self._reading, "too many requests read at this moment")

@@ -1,5 +1,5 @@
-"""Measure, print a table, write `bench/last.json`. About seven minutes; `--only accept`, `--only line` or `--only
-stores` for a part.
+"""Measure, print a table, write `bench/last.json`. About seven minutes; `--only accept`, `crowd`, `line` or
+`stores` for a part.
 
 The two sides of a pair run in turn, on the same pictures, the same disk and the same sync setting; figures are medians
 of the rounds. Both share the machine with their client.
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import accept, line, stores
+from bench import accept, crowd, line, stores
 from bench.measure import BUSY, Comparison, machine
 from bench.servers import ROOT
 
@@ -36,7 +36,7 @@ AIMS = {
 }
 """Where there is none, two things stand beside each other for whoever has to choose."""
 AIM_GROWTH_MIB = 32
-PARTS = ("accept", "line", "stores")
+PARTS = ("accept", "crowd", "line", "stores")
 
 
 def main() -> None:
@@ -64,6 +64,8 @@ def main() -> None:
             result["bare_worker_class"] = accepting.bare
             accept.clear(directory)
             directory.mkdir()
+        if only in (None, "crowd"):
+            comparisons["crowd_p95"], result["crowd_refused"] = crowd.measure(directory, advance)
         if only in (None, "line"):
             lined = line.measure(directory, advance)
             comparisons["line"] = lined.assets
@@ -82,7 +84,7 @@ def _progress() -> Progress:
 
 
 def _steps(only: str | None) -> int:
-    steps = {"accept": 1 + 2 * accept.ROUNDS, "line": line.ROUNDS, "stores": stores.STEPS}
+    steps = {"accept": 1 + 2 * accept.ROUNDS, "crowd": crowd.STEPS, "line": line.ROUNDS, "stores": stores.STEPS}
     return sum(steps.values()) if only is None else steps[only]
 
 
@@ -96,6 +98,8 @@ def _print(result: dict[str, Any], comparisons: dict[str, Comparison]) -> None:
     if "web_growth_mib" in result:
         table.add_row("web_growth_mib", f"{result['web_growth_mib']:g}", "", "MiB", "", f"≤ {AIM_GROWTH_MIB}")
     console.print(table)
+    for refused in result.get("crowd_refused", ()):
+        console.print(f"[bold]beside the crowd: {refused}")
     for title, stages in result.get("cpu_ms_per_asset", {}).items():
         cpu = Table("stage", "CPU ms", title=f"For each asset, {title}")
         for stage, milliseconds in stages.items():

@@ -23,10 +23,23 @@ _PATIENCE: StopLadder = ((signal.SIGTERM, 9.0), (signal.SIGKILL, 1.0))
 
 def of_web(web: Web, address: Address) -> dict[str, str]:
     """What the web server alone is told: what was asked for on the command line, and the name in HOST if it is one."""
-    found = {"MILLRACE_WEB__ALLOW_ANONYMOUS": str(web.allow_anonymous).lower()}
+    found = {
+        "MILLRACE_WEB__ALLOW_ANONYMOUS": str(web.allow_anonymous).lower(),
+        "MILLRACE_WEB__STOP_DELAY_SECONDS": str(_stop_delay(web)),
+    }
     if parsed(address.host) is None:
         found["MILLRACE_WEB__HOSTS"] = json.dumps([*web.hosts, address.host])
     return found
+
+
+def _stop_delay(web: Web) -> float:
+    """Nothing waits for a balancer where there is none: who has one says so by setting it."""
+    return web.stop_delay_seconds if "stop_delay_seconds" in web.model_fields_set else 0
+
+
+def _patience_of_web(web: Web) -> StopLadder:
+    """Longer than the web server's own, which ends as soon as nothing is under way."""
+    return ((signal.SIGTERM, _stop_delay(web) + web.graceful_seconds + 4), (signal.SIGKILL, 1.0))
 
 
 def processes(
@@ -40,7 +53,7 @@ def processes(
         "sweep": [program("millrace"), "sweep"],
     }
     return [
-        Process("web", web, {**variables, **of_web}, _PATIENCE, probe=address.answers),
+        Process("web", web, {**variables, **of_web}, _patience_of_web(settings.web), probe=address.answers),
         *(Process(name, argv, variables, _PATIENCE) for name, argv in background.items()),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -49,9 +50,9 @@ class Web(Section):
     threads: int = Field(256, ge=8)
     """For each worker. A slow upload holds one; reads may hold half of them, waiting requests a third."""
     stall_seconds: float = Field(30, gt=0)
-    """A body that sends nothing for this long ends with 408."""
+    """A body that sends nothing for this long ends with 408, an answer of which nothing is read is cut."""
     min_bytes_per_second: int = Field(1024, ge=0)
-    """So does one that is slower than this, once `stall_seconds` have passed."""
+    """So does one that is slower than this, once `stall_seconds` have passed; either way."""
     drain_bytes: ByteSize = ByteSize(4 * MIB)
     drain_seconds: float = Field(2, ge=0)
     pool: int = Field(6, ge=1)
@@ -60,6 +61,14 @@ class Web(Section):
     """How long a request waits for PostgreSQL before it answers 503."""
     store_seconds: float = Field(5, gt=0)
     """How long it waits for the only store that has the bytes to begin to send them."""
+    stop_delay_seconds: float = Field(5, ge=0)
+    """From TERM to the closing of the listeners: `/readyz` says no, and all else goes on, so that balancers look
+    elsewhere first. `millrace up` waits only if this is set."""
+    graceful_seconds: float = Field(60, ge=0)
+    """What requests under way have from then on."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks of proxies whose `X-Forwarded-For` is believed: the client is the last address in it that is not one of
+    these. A client holds at most a quarter of a process's threads."""
     hosts: tuple[str, ...] = ()
     """Names that requests may call the service by, beside `localhost` and IP addresses; `*`: any. Pages of a host that
     is named here may write."""

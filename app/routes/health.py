@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from app.context import context, known_parameters
+from app.health import Finding
 from core.errors import BadRequest, NotFound
 
 blueprint = Blueprint("health", __name__)
@@ -26,6 +27,9 @@ def alive() -> Response:
 def ready() -> Response:
     wanted = known_parameters("for").get("for")
     found, capabilities = context().health.look()
+    if request.environ.get("millrace.stopping"):
+        found = {**found, "web": Finding(False, "this web server ends: ask another host")}
+        capabilities = dict.fromkeys(capabilities, False)
     if wanted is not None and wanted not in capabilities:
         raise BadRequest(f"for is one of {', '.join(capabilities)}")
     good = all(capabilities.values()) if wanted is None else capabilities[wanted]

@@ -57,7 +57,8 @@ class Web:
 
     def start(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-        environment |= NOWHERE | {"MILLRACE_HOME": str(self.home), "MILLRACE_WEB__WORKERS": "1"} | self.options
+        environment |= NOWHERE | {"MILLRACE_HOME": str(self.home), "MILLRACE_WEB__WORKERS": "1"}
+        environment |= {"MILLRACE_WEB__STOP_DELAY_SECONDS": "0"} | self.options
         command = [str(Path(sys.executable).parent / "gunicorn"), "--config", "python:app.gunicorn_conf"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -125,8 +126,9 @@ class Web:
 
     # -- talking to it byte by byte
 
-    def connect(self) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+    def connect(self, client: str = "127.0.0.1") -> socket.socket:
+        """`client`: the address of this machine's own network that the connection comes from."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30, source_address=(client, 0))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 

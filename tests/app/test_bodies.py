@@ -130,39 +130,36 @@ def test_a_body_nobody_wanted_ends_the_connection(shared_web: Web) -> None:
         assert connection.recv(100) == b""
 
 
+def clients(web: Web, count: int, stack: ExitStack, *, each: int) -> list[socket.socket]:
+    """Connections of several clients, none of whom has more than `each`."""
+    return [stack.enter_context(web.connect(f"127.0.0.{2 + number // each}")) for number in range(count)]
+
+
 def test_200_slow_clients_do_not_stop_the_201st(start_web: Callable[..., Web]) -> None:
-    web = start_web(WEB__WORKERS=2)
+    """No time is measured: an upload is synced, and a busy disk may take seconds for it. What counts is that it is
+    answered while all the others are under way."""
+    web = start_web(WEB__WORKERS=2, WEB__STALL_SECONDS=120)
     with ExitStack() as stack:
-        slow = [stack.enter_context(web.connect()) for _ in range(200)]
+        slow = clients(web, 200, stack, each=50)
         for connection in slow:
             connection.sendall(head("POST", "/assets/slow", Content_Length=50_000) + JPEG[:2000])
-        time.sleep(1)
         for _ in range(5):
-            began = time.monotonic()
             answer = web.exchange(head("POST", "/assets/a", Content_Length=len(JPEG), Connection="close") + JPEG)
             assert answer.status == 202
-            assert time.monotonic() - began < 2
         for connection in slow:  # and none of them was dropped
             connection.sendall(JPEG[2000:] + bytes(50_000 - len(JPEG)))
         assert {read_answer(connection).status for connection in slow} == {202}
 
 
-def test_heads_that_never_end_do_not_hold_threads(start_web: Callable[..., Web]) -> None:
-    web = start_web(WEB__THREADS=8, WEB__STALL_SECONDS=1)
-    with ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(web.connect()).sendall(b"POST /assets/a HTTP/1.1\r\nHost: ")
-        answer = web.exchange(head("POST", "/assets/a", Content_Length=len(JPEG)) + JPEG)
-    assert answer.status == 202
-
-
 def test_beyond_its_share_of_threads_an_upload_is_told_to_come_back(start_web: Callable[..., Web]) -> None:
-    web = start_web(WEB__THREADS=8)
+    web = start_web(WEB__THREADS=16)
     with ExitStack() as stack:
-        for _ in range(7):
-            stack.enter_context(web.connect()).sendall(head("POST", "/assets/a", Content_Length=50_000) + JPEG[:2000])
+        for connection in clients(web, 14, stack, each=4):
+            connection.sendall(head("POST", "/assets/a", Content_Length=50_000) + JPEG[:2000])
         time.sleep(0.5)
-        answer = web.exchange(head("POST", "/assets/a", Content_Length=len(JPEG)) + JPEG)
+        with web.connect("127.0.0.9") as connection:
+            connection.sendall(head("POST", "/assets/a", Content_Length=len(JPEG)) + JPEG)
+            answer = read_answer(connection)
         assert (answer.status, answer.json()["code"]) == (503, "busy")
         assert "retry-after" in answer.headers
         assert web.exchange(head("GET", "/livez")).status == 200

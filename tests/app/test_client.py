@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,42 +45,38 @@ def test_the_limit_of_receiving_can_change(pair: tuple[ClientSocket, socket.sock
     assert time.monotonic() - began > 1
 
 
-def test_it_blocks_whatever_gunicorn_asks_for(pair: tuple[ClientSocket, socket.socket]) -> None:
+def test_who_reads_nothing_holds_nobody(pair: tuple[ClientSocket, socket.socket]) -> None:
+    """What is not taken waits, in order, and the kernel holds little of it."""
     ours, theirs = pair
-    ours.setblocking(False)
-    theirs.sendall(b"x")
-    assert ours.recv(1) == b"x"
-    assert ours.readable_within(0) is False
+    for number in range(16):
+        ours.sendall(bytes([number]) * MIB)
+    assert not ours.push()
+    assert ours.taken < 16 * MIB
+    received = bytearray()
+    while len(received) < 16 * MIB:
+        received += theirs.recv(MIB)
+        ours.push()
+    assert ours.push()
+    assert received == b"".join(bytes([number]) * MIB for number in range(16))
+    assert ours.taken == 16 * MIB
 
 
-def test_who_reads_nothing_is_let_go(pair: tuple[ClientSocket, socket.socket]) -> None:
-    with pytest.raises(TimeoutError):
-        pair[0].sendall(bytes(16 * MIB))
-
-
-def test_who_trickles_is_let_go(pair: tuple[ClientSocket, socket.socket]) -> None:
-    """Each piece taken starts the kernel's time-out anew, but not the time for the whole."""
+def test_a_file_is_sent_as_far_as_it_is_taken(pair: tuple[ClientSocket, socket.socket], tmp_path: Path) -> None:
     ours, theirs = pair
-    done = threading.Event()
-
-    def trickle() -> None:
-        while not done.wait(0.05):
-            theirs.recv(64 * 1024)
-
-    reader = threading.Thread(target=trickle)
-    reader.start()
-    try:
-        with pytest.raises(TimeoutError):
-            ours.sendall(bytes(256 * MIB))
-    finally:
-        done.set()
-        reader.join()
-
-
-def test_a_file_ends_with_who_does_not_read(pair: tuple[ClientSocket, socket.socket], tmp_path: Path) -> None:
-    (tmp_path / "large").write_bytes(bytes(16 * MIB))
-    with (tmp_path / "large").open("rb") as file, pytest.raises(TimeoutError):
-        pair[0].sendfile(file)
+    content = os.urandom(16 * MIB)
+    (tmp_path / "large").write_bytes(content)
+    with (tmp_path / "large").open("rb") as file:
+        sent = ours.send_piece(file.fileno(), 0, len(content))
+        assert 0 < sent < len(content)
+        assert ours.send_piece(file.fileno(), sent, len(content)) < MIB
+        with pytest.raises(EOFError):
+            ours.send_piece(file.fileno(), len(content), 1)
+    ours.shutdown(socket.SHUT_WR)
+    received = bytearray()
+    while block := theirs.recv(MIB):
+        received += block
+    assert len(received) >= sent
+    assert content.startswith(received)
 
 
 def test_what_is_held_leaves_with_what_follows(pair: tuple[ClientSocket, socket.socket]) -> None:
@@ -92,21 +88,14 @@ def test_what_is_held_leaves_with_what_follows(pair: tuple[ClientSocket, socket.
     assert theirs.recv(100) == b"head body"
 
 
-def test_what_is_held_comes_before_a_file_and_at_the_end(
-    pair: tuple[ClientSocket, socket.socket], tmp_path: Path
-) -> None:
+def test_what_is_held_leaves_at_the_end(pair: tuple[ClientSocket, socket.socket]) -> None:
     ours, theirs = pair
-    (tmp_path / "file").write_bytes(b"file ")
-    ours.hold_next()
-    ours.sendall(b"head ")
-    with (tmp_path / "file").open("rb") as file:
-        ours.sendfile(file)
     ours.hold_next()
     ours.sendall(b"head alone")
     ours.flush()
     ours.shutdown(socket.SHUT_WR)
     with theirs.makefile("rb") as received:
-        assert received.read() == b"head file head alone"
+        assert received.read() == b"head alone"
 
 
 def test_an_answer_is_one_packet(shared_web: Web) -> None:

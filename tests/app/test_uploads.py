@@ -146,8 +146,8 @@ def test_who_comes_when_a_third_of_the_threads_wait_is_not_kept(start_web: Calla
     web = start_web(WEB__THREADS=9)
     request = head("POST", "/assets/a", Content_Length=len(JPEG), Prefer="wait=10") + JPEG
     with ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(web.connect()).sendall(request)
+        for number in range(3):
+            stack.enter_context(web.connect(f"127.0.0.{2 + number}")).sendall(request)
         while len(web.leftovers()) < 3:
             time.sleep(0.05)
         time.sleep(0.5)

@@ -121,13 +121,20 @@ def test_listening_to_strangers_is_an_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "told"),
     [
-        ("0.0.0.0", {"MILLRACE_WEB__ALLOW_ANONYMOUS": "true"}),
-        ("there", {"MILLRACE_WEB__ALLOW_ANONYMOUS": "true", "MILLRACE_WEB__HOSTS": '["here", "there"]'}),
+        ("0.0.0.0", {}),
+        ("there", {"MILLRACE_WEB__HOSTS": '["here", "there"]'}),
     ],
 )
 def test_the_web_server_is_told_what_up_was_told(host: str, told: dict[str, str]) -> None:
     web = Web(hosts=("here",), allow_anonymous=True)
-    assert stack.of_web(web, Address(host, 80)) == told
+    always = {"MILLRACE_WEB__ALLOW_ANONYMOUS": "true", "MILLRACE_WEB__STOP_DELAY_SECONDS": "0"}
+    assert stack.of_web(web, Address(host, 80)) == always | told
+
+
+def test_a_stop_waits_for_a_balancer_only_where_there_is_one() -> None:
+    address = Address("127.0.0.1", 80)
+    assert stack.of_web(Web(), address)["MILLRACE_WEB__STOP_DELAY_SECONDS"] == "0"
+    assert stack.of_web(Web(stop_delay_seconds=5), address)["MILLRACE_WEB__STOP_DELAY_SECONDS"] == "5.0"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ from tests.app.server import free_port
 from tests.system.programs import program
 
 CONFIGURATION = """
+global
+    maxconn 5000
+
 defaults
     mode http
     timeout connect 5s

@@ -1,0 +1,88 @@
+"""The answer to one request, sent step by step: each step ends where the client has to read first.
+
+Nobody waits in here. Whoever drives the steps gives the thread back meanwhile, and goes on from another one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from gunicorn.http.wsgi import FileWrapper, Response
+
+from app.client import ClientSocket
+
+PIECE = 1 << 18
+"""Bytes of a file that are sent between two looks at the client."""
+
+
+class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
+    sock: ClientSocket
+    _file: Any = None
+
+    def let_wait(self) -> None:
+        """The client has to read first. From here on a real file needs nothing but the kernel: what was held for asking
+        a store is let go."""
+        let_wait = getattr(self._file, "let_wait", None)
+        if let_wait is not None:
+            let_wait()
+
+    def send_headers(self) -> None:
+        """Where the length is known the body follows at once: both leave together."""
+        if not self.headers_sent and self.response_length is not None:
+            self.sock.hold_next()
+        super().send_headers()
+
+    def steps(self, blocks: Any) -> Iterator[None]:
+        """Send `blocks` and close them, also when the steps are not driven to their end."""
+        try:
+            file = _file_of(blocks)
+            if file is None or not (yield from self._send_file(blocks.filelike, file)):
+                for block in blocks:
+                    self.write(block)
+                    yield from self._sent()
+            self.close()
+            self.sock.flush()
+            yield from self._sent()
+        finally:
+            close = getattr(blocks, "close", None)
+            if close is not None:
+                close()
+
+    def _sent(self) -> Iterator[None]:
+        while not self.sock.push():
+            yield
+
+    def _send_file(self, filelike: Any, file: int) -> Generator[None, None, bool]:
+        """From where it stands, as long as the answer says. Returns whether the kernel can."""
+        offset = os.lseek(file, 0, os.SEEK_CUR)
+        left = self.response_length
+        assert left is not None
+        self._file = filelike
+        self.send_headers()
+        self.sock.flush()
+        yield from self._sent()
+        while left:
+            piece = min(left, PIECE)
+            try:
+                sent = self.sock.send_piece(file, offset, piece)
+            except NotImplementedError:
+                self._file = None
+                return False
+            offset, left = offset + sent, left - sent
+            if sent < piece:
+                yield
+        return True
+
+
+def _file_of(blocks: Any) -> int | None:
+    """The real file behind them, if it is one."""
+    if not isinstance(blocks, FileWrapper):
+        return None
+    try:
+        file: int = blocks.filelike.fileno()
+        os.lseek(file, 0, os.SEEK_CUR)
+    except (AttributeError, OSError):
+        return None
+    return file

@@ -1,0 +1,114 @@
+"""Whose turn it is to take a thread, who a client is, and when a head is whole."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.connection import RIPE
+from app.peers import Peers, share_of
+from app.turns import Lane, Place, Turns
+
+PLACES = st.builds(Place, st.sampled_from(Lane), st.sampled_from("abcde"))
+
+
+@given(st.sampled_from([8, 16, 64]), st.lists(st.one_of(PLACES, st.none()), max_size=300))
+def test_turns_keep_their_bounds_and_forget_nobody(threads: int, steps: list[Place | None]) -> None:
+    turns: Turns[tuple[int, Place]] = Turns(threads)
+    at_work: list[tuple[int, Place]] = []
+    waiting: list[tuple[int, Place]] = []
+
+    def hand_out() -> None:
+        while (one := turns.next()) is not None:
+            assert one == next(other for other in waiting if other[1] == one[1])  # first come, first served
+            waiting.remove(one)
+            at_work.append(one)
+
+    def check() -> None:
+        busy = [place for _, place in at_work]
+        ordinary = [place for place in busy if place.lane is not Lane.HEALTH]
+        assert (turns.busy, turns.waiting) == (len(busy), len(waiting))
+        assert len(busy) <= threads
+        assert len(ordinary) < threads
+        assert all(sum(place.client == client for place in ordinary) <= threads // 4 for client in "abcde")
+        assert sum(place.lane is Lane.SENDING for place in busy) <= threads // 2
+        if len(busy) < threads:  # health always gets one, and so does a client that has none, where there is room
+            assert not any(place.lane is Lane.HEALTH for _, place in waiting)
+        if len(ordinary) < threads // 2:
+            clients = {place.client for place in ordinary}
+            assert {place.client for _, place in waiting} <= clients
+
+    for number, step in enumerate(steps):
+        if step is not None:
+            waiting.append((number, step))
+            turns.join(step, (number, step))
+        elif at_work:
+            turns.end(at_work.pop(0)[1])
+        hand_out()
+        check()
+    while at_work:
+        turns.end(at_work.pop()[1])
+        hand_out()
+        check()
+    assert not waiting
+
+
+def test_clients_that_wait_take_turns() -> None:
+    turns: Turns[str] = Turns(8)
+    for number in range(20):
+        turns.join(Place(Lane.REQUEST, "a"), f"a{number}")
+    turns.join(Place(Lane.REQUEST, "b"), "b0")
+    assert [turns.next(), turns.next(), turns.next(), turns.next()] == ["a0", "b0", "a1", None]
+    turns.leave(Place(Lane.REQUEST, "a"), "a2")
+    turns.end(Place(Lane.REQUEST, "a"))
+    assert (turns.next(), turns.next()) == ("a3", None)
+
+
+HEAD = b"GET /assets/a HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: %s\r\n\r\nX-Forwarded-For: 9.9.9.9\r\n"
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "client"),
+    [
+        ("192.0.2.1", b"198.51.100.1", "192.0.2.1"),  # a stranger is not believed
+        ("10.0.0.1", b"198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", b"198.51.100.9, 198.51.100.1", "198.51.100.1"),  # what the client itself said counts for nothing
+        ("10.0.0.1", b"198.51.100.9, 198.51.100.1, 10.0.0.2,10.0.0.3", "198.51.100.1"),
+        ("10.0.0.1", b"10.0.0.2", "10.0.0.2"),
+        ("10.0.0.1", b"198.51.100.1:4711", "198.51.100.1"),
+        ("10.0.0.1", b"[2001:db8::1]:4711", "2001:db8::1"),
+        ("10.0.0.1", b"2001:db8::1", "2001:db8::1"),
+        ("10.0.0.1", b"198.51.100.1, nonsense", "10.0.0.1"),
+        ("10.0.0.1", b"", "10.0.0.1"),
+        ("10.0.0.1", b"198.51.100.9\r\nx-forwarded-for: 198.51.100.1", "198.51.100.1"),
+        ("::ffff:10.0.0.1", b"198.51.100.1", "198.51.100.1"),
+        ("2001:db8:1::1", b"198.51.100.1", "2001:db8:1::1"),
+        ("", b"198.51.100.1", "198.51.100.1"),  # a Unix socket
+        ("", b"", ""),
+    ],
+)
+def test_a_client_is_the_last_address_that_is_no_proxy_of_ours(peer: str, said: bytes, client: str) -> None:
+    peers = Peers([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+    assert peers.client_of((peer, 4711) if peer else "", HEAD % said) == client
+
+
+def test_an_ipv6_network_is_one_client() -> None:
+    assert share_of("2001:db8::1") == share_of("2001:db8::ffff:1") != share_of("2001:db8:0:1::1")
+    assert share_of("192.0.2.1") == "192.0.2.1"
+
+
+@given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b": "]), max_size=40), st.data())
+def test_the_end_of_a_head_is_seen_wherever_it_is_cut(parts: list[bytes], data: st.DataObject) -> None:
+    """Each piece is looked at with the three bytes before it, and no more."""
+    head = b"".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(head)), max_size=8)))
+    seen = bytearray()
+    found = False
+    for start, end in zip([0, *cuts], [*cuts, len(head)], strict=True):
+        before = max(0, len(seen) - 3)
+        seen += head[start:end]
+        found = found or RIPE.search(seen, before) is not None
+    assert found == (RIPE.search(head) is not None)
