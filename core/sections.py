@@ -125,7 +125,7 @@ class Retention(Section):
 class Variants(Section):
     eager: Literal["inline", "fleet"] = "inline"
     """inline: the ingest process renders eager variants from the staged entry; fleet: the variants workers do."""
-    wait_seconds: float = Field(10, ge=0)
+    wait_seconds: float = Field(10, ge=0, le=300)
     """How long a request waits for a variant that is not there yet."""
     max_side: int = Field(8192, gt=0)
     max_pixels: int = Field(40_000_000, gt=0)

@@ -22,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from core.contradictions import found
 from core.errors import Misconfigured
 from core.sections import (
     Cache,
@@ -128,6 +129,9 @@ def load() -> Settings:
         settings = Settings(home=_home(os.environ))
     except ValidationError as error:
         raise Misconfigured(_describe(error)) from None
+    contradictions = list(found(settings))
+    if contradictions:
+        raise Misconfigured("\n".join(contradictions))
     for key, name in (("default_store", settings.default_store), ("catalogue.store", settings.catalogue.store)):
         if name is not None and name not in settings.store_options:
             known = ", ".join(settings.store_options)
