@@ -101,8 +101,8 @@ class Blobs:
         return collected
 
     def garbage(self, limit: int, store: str | None = None) -> list[Garbage]:
-        """Objects to delete, of one store or of all. Nothing names them and nothing ever will."""
-        return self._database.read(collection.garbage_page, limit, store)
+        """Objects to delete, of one store or of all. Nothing names them, and from now on nothing ever will."""
+        return self._database.write(collection.give_out, limit, store)
 
     def garbage_stores(self) -> list[str]:
         """Those that have any."""

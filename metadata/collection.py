@@ -16,15 +16,19 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    LargeBinary,
     Select,
     Text,
     and_,
+    bindparam,
     cast,
     delete,
     exists,
     func,
+    literal,
     or_,
     select,
     true,
@@ -115,12 +119,53 @@ def give_up_pending(connection: Connection, older_than: timedelta, limit: int) -
     return len(found)
 
 
-def garbage_page(connection: Connection, limit: int, name: str | None) -> list[Garbage]:
-    query = select(garbage.c.id, garbage.c.store, garbage.c.key).limit(limit)
+def give_out(connection: Connection, limit: int, name: str | None) -> list[Garbage]:
+    query = select(garbage.c.id).limit(limit).with_for_update()
     query = (
         query.order_by(garbage.c.id) if name is None else query.where(garbage.c.store == name).order_by(garbage.c.key)
     )
-    return [Garbage(row.id, row.store, row.key) for row in connection.execute(query)]
+    chosen = query.cte("chosen")
+    given = update(garbage).where(garbage.c.id == chosen.c.id).values(given_out=True)
+    rows = connection.execute(given.returning(garbage.c.id, garbage.c.store, garbage.c.key))
+    return sorted((Garbage(row.id, row.store, row.key) for row in rows), key=lambda one: (one.key, one.id))
+
+
+def take_back(connection: Connection, sha256: bytes) -> None:
+    """No good replica of a blob is left. What was one and is garbage, and was not given out, is missing now: it may be
+    read again, and is due for that. The caller holds the blob (`locking.lock_blob`)."""
+    connection.execute(_TAKE_BACK, {"hex": sha256.hex(), "whose": sha256})
+
+
+_WHOSE = bindparam("whose", type_=LargeBinary)
+_LOST = (
+    select(garbage.c.id, garbage.c.store, cast(func.split_part(garbage.c.key, ".", 2), BigInteger).label("generation"))
+    .where(func.split_part(garbage.c.key, ".", 1) == bindparam("hex", type_=Text), ~garbage.c.given_out)
+    .with_for_update(skip_locked=True)
+    .cte("lost")
+)
+_BACK = (
+    insert(replica)
+    .from_select(
+        ["blob", "store", "generation", "state", "next_check_at"],
+        select(_WHOSE, _LOST.c.store, func.max(_LOST.c.generation), literal("missing"), func.now()).group_by(
+            _LOST.c.store
+        ),
+    )
+    .on_conflict_do_nothing()
+    .returning(replica.c.store, replica.c.generation)
+    .cte("back")
+)
+_UNDONE = (
+    delete(garbage)
+    .where(garbage.c.id == _LOST.c.id, _LOST.c.store == _BACK.c.store, _LOST.c.generation == _BACK.c.generation)
+    .cte("undone")
+)
+_TAKE_BACK = (
+    update(blob)
+    .where(blob.c.sha256 == _WHOSE, exists(select(_BACK.c.store)))
+    .values(gc_after=func.coalesce(blob.c.gc_after, func.now()))  # it may be one that no rule asks for
+    .add_cte(_UNDONE)
+)
 
 
 def garbage_stores(connection: Connection) -> list[str]:

@@ -5,7 +5,7 @@
     3. stores (advisory): shared by who begins anything new there, alone for who says what becomes of the store
     4. blobs, in the order of their hashes
     5. replicas, in the order of their hashes and stores
-    6. variants, who shows them, failures
+    6. variants, who shows them, failures; garbage
     7. the counter of a path
 
 Who decides by a row has locked it before, and reads it after that: a statement sees nothing that was committed after
@@ -111,6 +111,12 @@ def lock_replicas(connection: Connection, sha256: bytes) -> None:
     """All replicas of a blob, for whatever is done to them next."""
     own = select(replica.c.store).where(replica.c.blob == sha256).order_by(replica.c.store)
     with_next(connection, own.with_for_update())
+
+
+def lock_blob(connection: Connection, sha256: bytes) -> None:
+    """And all its replicas."""
+    with_next(connection, select(blob.c.sha256).where(blob.c.sha256 == sha256).with_for_update(key_share=True))
+    lock_replicas(connection, sha256)
 
 
 def lock_free_replicas(connection: Connection, blobs: Collection[bytes]) -> set[bytes]:

@@ -8,7 +8,7 @@ done.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, exists, func, or_, select, update
+from sqlalchemy import Connection, Select, exists, func, or_, select, update
 
 from core.failpoints import failpoint
 from metadata import locking
@@ -23,8 +23,9 @@ def remake(connection: Connection, sha256: bytes) -> list[bytes]:
     """Returns the sources of the variants that are pending again; none while a copy is good or on its way."""
     if not _is_lost(connection, sha256):
         return []
-    good = exists().where(replica.c.blob == variant.c.source, replica.c.state == "healthy")
-    some = select(variant.c.id).where(variant.c.blob == sha256, variant.c.state == "ready", good).limit(BATCH)
+    made = (variant.c.blob == sha256, variant.c.state == "ready")
+    good = _good_ones(connection, select(variant.c.source).where(*made))
+    some = select(variant.c.id).where(*made, variant.c.source.in_(good)).limit(BATCH)
     sources = connection.scalars(
         update(variant)
         .where(variant.c.id.in_(some.order_by(variant.c.id)), variant.c.state == "ready")
@@ -56,6 +57,12 @@ def _is_lost(connection: Connection, sha256: bytes) -> bool:
         return False
     there = set(connection.scalars(select(replica.c.state).where(replica.c.blob == sha256)))
     return not there & {"healthy", "pending"}
+
+
+def _good_ones(connection: Connection, sources: Select[tuple[bytes]]) -> set[bytes]:
+    """Those of them that have a good replica, which stays good until COMMIT. One that somebody is at may be none."""
+    good = select(replica.c.blob).where(replica.c.blob.in_(sources), replica.c.state == "healthy").limit(BATCH)
+    return set(connection.scalars(good.with_for_update(read=True, skip_locked=True)))
 
 
 def _is_needed(connection: Connection, sha256: bytes) -> bool:

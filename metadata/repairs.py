@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import NotFound, StoreUnavailable, Superseded
 from core.model import Replica
 from database.transactions import Database
-from metadata import blobs, locking, rows, tiers
+from metadata import blobs, collection, locking, rows, tiers
 from metadata.arrays import Rows
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
 
@@ -168,7 +168,7 @@ def _ensure(connection: Connection, sha256: bytes, name: str, lease: timedelta) 
 
 
 def _mark(connection: Connection, found: Replica, state: str, detail: str) -> Outcome | None:
-    locking.lock_replicas(connection, found.blob.sha256)
+    locking.lock_blob(connection, found.blob.sha256)
     if tiers.discard(connection, and_(_is(found), replica.c.state == "healthy")):
         _note(connection, found, state, detail)
         return "dropped"
@@ -180,6 +180,9 @@ def _mark(connection: Connection, found: Replica, state: str, detail: str) -> Ou
     if not marked.rowcount:
         return None
     _note(connection, found, state, detail)
+    good = select(replica.c.store).where(replica.c.blob == found.blob.sha256, replica.c.state == "healthy")
+    if connection.execute(good.limit(1)).first() is None:
+        collection.take_back(connection, found.blob.sha256)
     return "marked"
 
 

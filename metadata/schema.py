@@ -157,7 +157,9 @@ garbage = Table(
     Column("store", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("given_out", Boolean, nullable=False, server_default=text("false")),  # to who deletes it
     Index("ix_garbage_key", "store", "key"),
+    Index("ix_garbage_blob", text("split_part(key, '.', 1)"), postgresql_where=text("NOT given_out")),
 )
 
 asset = Table(

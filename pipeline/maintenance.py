@@ -36,7 +36,7 @@ def give_up_reservations(services: Services) -> int:
 
 def collect_garbage(services: Services) -> int:
     """Turn what nothing refers to into garbage, and delete the objects that garbage names, until there is no more.
-    Nothing can ever name a key in `garbage` again, so a run that wakes up late deletes nothing that lives."""
+    A key that `garbage` gave out is never named again, so a run that wakes up late deletes nothing that lives."""
     deleted = 0
 
     def empty(name: str) -> None:

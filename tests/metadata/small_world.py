@@ -311,6 +311,12 @@ def play(course: Course, world: World, acts: Sequence[tuple[str, Act]], schedule
     assert held, f"nothing is left of what an asset holds: {told}"
     if world.seen is not None:
         assert held.keys() & {EMPTIED} <= world.seen, f"something came into a drained store: {told}, {held}"
+    if at_a_loss and "renew" not in names:
+        lost = {
+            f"{BLOB.sha256.hex()}.{world.generations[name]}" for name, row in world.rows.items() if row[0] == "healthy"
+        }
+        thrown_away = lost & {key for (key,) in world.sql("SELECT key FROM garbage WHERE NOT given_out")}
+        assert not thrown_away, f"what is good may be garbage: {told}, {held}"
     named = {f"{BLOB.sha256.hex()}.{generation} in {store}" for store, (_, generation, _) in held.items()}
     garbage = {f"{key} in {store}" for store, key in world.sql("SELECT store, key FROM garbage")}
     assert not named & garbage, f"a row names garbage: {told}, {named & garbage}"

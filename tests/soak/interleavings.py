@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from cli.embedded_postgres import Postgres
@@ -40,9 +41,7 @@ def run(minutes: float, seed: int) -> list[str]:
             acts = list(acts_of(world).items())
             pairs = list(itertools.combinations_with_replacement(acts, 2))
             for pair in pairs:
-                counts += _all_orders(
-                    lambda how, rows=rows, pair=pair: _played(course, world, rows, pair, how, broken), chance
-                )
+                counts += _all_orders(partial(_played, course, world, broken, rows, pair), chance)
             print(f"{name}: {len(pairs)} pairs, {dict(counts)}", flush=True)
         while time.monotonic() < until:
             rows, acts_of = chance.choice(list(WORLDS.values()))
@@ -73,8 +72,8 @@ def _played(course: Course, world: World, broken: list[str], rows: Rows, acts: A
     world.begin(rows)
     try:
         play(course, world, acts, schedule)
-    except AssertionError as error:
-        broken.append(str(error))
+    except Exception as error:
+        broken.append(f"{' beside '.join(name for name, _ in acts)}: {error!r}")
 
 
 @contextmanager
