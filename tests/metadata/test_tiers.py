@@ -15,7 +15,7 @@ import pytest
 from core.errors import Superseded
 from core.model import BlobFacts, Replica, StoreState
 from metadata import tiers
-from metadata.blobs import confirm
+from metadata.blobs import CONFIRM, asked
 from metadata.catalogue import Metadata
 from metadata.collection import Held, Reference
 from metadata.demotion import Home, Move
@@ -141,7 +141,8 @@ def _begin(metadata: Metadata, sha256: bytes) -> None:
 
 def _upload(metadata: Metadata, sha256: bytes) -> None:
     reserved = metadata.blobs.reserve([(BlobFacts(sha256, SIZE, ""), "hot")], HOUR)
-    metadata.database.run(confirm, [one.replica for one in reserved])
+    values = asked([one.replica for one in reserved])
+    metadata.database.run(lambda connection: connection.execute(CONFIRM, values) and None)
 
 
 def _promoted(metadata: Metadata) -> list[Replica]:
