@@ -61,7 +61,8 @@ def processes(
 def _workers(settings: Settings) -> dict[str, list[str]]:
     if with_one_owner(settings):
         return {"worker": commands.worker("all", settings, "threads")}
-    return {"ingest": commands.worker("ingest", settings), "variants": commands.worker("variants", settings)}
+    kinds: tuple[commands.Worker, ...] = ("ingest", "interactive", "variants", "maintenance")
+    return {kind: commands.worker(kind, settings) for kind in kinds}
 
 
 def variables(home: Path, urls: Mapping[str, str], *, ephemeral: bool) -> dict[str, str]:

@@ -4,7 +4,7 @@ whose processes are looked after by something else (see Procfile)."""
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import click
 
@@ -13,10 +13,11 @@ from tasks import commands
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["ingest", "variants", "all"]))
+@click.argument("kind", type=click.Choice(get_args(commands.Worker)))
 @click.option("--pool", type=click.Choice(["prefork", "threads"]), default="prefork", show_default=True)
 def worker(kind: commands.Worker, pool: commands.Pool) -> None:
-    """Run this host's ingest worker, a variants worker, or one for all.
+    """Run this host's ingest worker, one that renders only what somebody waits for, one that renders everything, one
+    for jobs, repair and gc (always with threads), or one for all.
 
     A store that one process owns (rocksdb) needs `millrace worker all --pool threads`, once, and no other worker.
     """

@@ -13,20 +13,29 @@ from storage import registry
 
 SWEEP = 2
 """Its rounds, and the heartbeat."""
-_BESIDE_TASKS = 2
-"""Of a worker process: the second lane of an ingest, and the renewal of a lease."""
+INGEST = 3
+"""Of one ingest process: two entries, and the renewal of a lease."""
+RENDERING = 2
+"""Of one process that renders: its task, and the renewal of its lease."""
+MAINTENANCE = 3
+"""Of the one process of jobs, repair and gc: many threads, which mostly wait for stores."""
 
 
-def of_worker(tasks: int) -> int:
-    """Of one process that works on so many tasks at once."""
-    return tasks + _BESIDE_TASKS
+def of_all_in_one(settings: Settings) -> int:
+    """Of one process that does everything."""
+    work = settings.work
+    return MAINTENANCE + INGEST + work.ingest_concurrency + work.interactive_concurrency + work.variants_concurrency
 
 
 def of_host(settings: Settings) -> int:
     """Of all processes of a host (see app/wsgi.py, tasks/base.py, cli/sweep.py)."""
-    web, tasks = settings.web.workers, settings.work.ingest_concurrency + settings.work.variants_concurrency
-    workers = 1 if registry.with_one_owner(settings) else tasks
-    of_workers = workers * _BESIDE_TASKS + tasks
+    web, work = settings.web.workers, settings.work
+    rendering = work.interactive_concurrency + work.variants_concurrency
+    if registry.with_one_owner(settings):
+        workers, of_workers = 1, of_all_in_one(settings)
+    else:
+        workers = work.ingest_concurrency + rendering + 1
+        of_workers = INGEST * work.ingest_concurrency + RENDERING * rendering + MAINTENANCE
     return web * settings.web.pool + of_workers + SWEEP + (web + workers + 1) * _of_stores(settings)
 
 

@@ -38,7 +38,9 @@ from pipeline.watchdog import time_limit
 log = logging.getLogger(__name__)
 
 _one_at_a_time = threading.Lock()
-"""One decode in a process, so that its memory is bounded by one picture."""
+"""One decode in a process, so that its memory is bounded by one picture …"""
+_one_apart = threading.Lock()
+"""… and one for those who wait, where they share a process with all others."""
 
 RESTARTS = 5
 PARALLEL_PUTS = 4
@@ -51,24 +53,31 @@ class Output:
     path: Path
 
 
-def derive(services: Services, source: bytes) -> bool:
-    """Render what is due of `source`. True: more was than goes together."""
+def derive(services: Services, source: bytes, *, apart: bool = False) -> bool:
+    """Render what is due of `source`. True: more was than goes together. `apart`: a request waits for it, so it waits
+    for no decode of a backlog."""
     lease = timedelta(seconds=services.settings.work.lease_seconds)
     leased = services.metadata.variants.lease(source, lease)
     if leased:
         failpoint("derive.after-lease", source.hex())
-        work(services, leased)
+        work(services, leased, apart=apart)
     return bool(leased) and leased[0].more
 
 
-def work(services: Services, leased: Sequence[LeasedVariant], *, local: BinaryIO | None = None) -> None:
+def work(
+    services: Services,
+    leased: Sequence[LeasedVariant],
+    *,
+    local: BinaryIO | None = None,
+    apart: bool = False,
+) -> None:
     """Render leased variants of one source, from `local` when the bytes are at hand. Settles every one of them: ready,
     failed, or due again; it raises only when the process is told to go."""
     if len(leased) == 1 and leased[0].unfinished > services.settings.work.max_unfinished:
         _work_alone(services, leased[0])
         return
     with _renewed(services, leased) as renewal:
-        _settle(services, leased, local, renewal)
+        _settle(services, leased, local, renewal, apart=apart)
 
 
 def _renewed(services: Services, leased: Sequence[LeasedVariant]) -> Renewal:
@@ -86,11 +95,16 @@ def work_leased(services: Services, leased: LeasedVariant) -> None:
 
 
 def _settle(
-    services: Services, leased: Sequence[LeasedVariant], local: BinaryIO | None, renewal: Renewal | None
+    services: Services,
+    leased: Sequence[LeasedVariant],
+    local: BinaryIO | None,
+    renewal: Renewal | None,
+    *,
+    apart: bool = False,
 ) -> None:
     try:
         with given_back(partial(_give_back, services, leased, delay=timedelta(0))):
-            _render_and_finish(services, leased, local)
+            _render_and_finish(services, leased, local, apart=apart)
     except Superseded:
         log.warning("a lease was lost while rendering", extra={"source": leased[0].source.hex()})
     except Archived as error:
@@ -108,10 +122,12 @@ def _settle(
         raise
 
 
-def _render_and_finish(services: Services, leased: Sequence[LeasedVariant], local: BinaryIO | None) -> None:
+def _render_and_finish(
+    services: Services, leased: Sequence[LeasedVariant], local: BinaryIO | None, *, apart: bool
+) -> None:
     with scratch(scratch_root(services)) as directory, _source(services, leased[0].source, local) as body:
         size = body.seek(0, 2)
-        with _one_at_a_time, time_limit(alone.limit(services.settings, size)):
+        with _one_apart if apart else _one_at_a_time, time_limit(alone.limit(services.settings, size)):
             outputs = _render(services, leased, body, size, directory)
         if outputs:
             _finish(services, outputs)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from threading import Lock, Timer
 from types import FrameType
 from typing import Any
@@ -26,6 +27,7 @@ from celery.signals import (
 from core import logs, settings
 from core.errors import MillraceError, Misconfigured
 from core.parent_death import die_with_parent
+from core.settings import Settings
 from pipeline import connections
 from pipeline.derive import scratch_root
 from pipeline.leaving import give_everything_back
@@ -33,8 +35,9 @@ from pipeline.scratch import remove_leftovers
 from pipeline.services import Services, build
 from storage.registry import with_one_owner
 from tasks import commands
-from tasks.celery_app import app
+from tasks.celery_app import app, ingest_queue
 from tasks.hints import CeleryHints
+from tasks.lanes import Lanes, Work
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +47,11 @@ PATIENCE_SECONDS = 7.0
 """After a process with work in threads is told to go: a second before `worker_soft_shutdown_timeout` cuts them off."""
 
 _services: Services | None = None
-_tasks = 1
-"""At once in one process of this worker."""
+_connections = connections.INGEST
+"""To PostgreSQL, of one process of this worker."""
 _building = Lock()
+_lanes: Lanes | None = None
+"""Of a process with threads; in one that a worker forked a task is done where it stands."""
 
 
 def services() -> Services:
@@ -56,7 +61,7 @@ def services() -> Services:
     with _building:
         if _services is None:
             configured = settings.load()
-            _services = build(configured, CeleryHints(app), pool_size=connections.of_worker(_tasks), owns_stores=True)
+            _services = build(configured, CeleryHints(app), pool_size=_connections, owns_stores=True)
             remove_leftovers(scratch_root(_services))  # of the process that this one may be the successor of
         return _services
 
@@ -64,9 +69,28 @@ def services() -> Services:
 class MillraceTask(Task):  # type: ignore[misc]  # celery has no types
     abstract = True
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        with logs.bound(task_id=self.request.id, task=self.name):
-            return super().__call__(*arguments, **options)
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        """Do it here, or where there are lanes, put it into its own."""
+        del options
+        queue = str((self.request.delivery_info or {}).get("routing_key"))
+        work = partial(self._logged, {"task_id": self.request.id, "task": self.name}, self.work(queue, arguments))
+        if _lanes is None:
+            work()
+        else:
+            _lanes.put(self.lane(queue), (self.name, arguments), work)
+
+    def lane(self, queue: str) -> str:
+        """In which lane it goes when it comes from this queue."""
+        del queue
+        return str(self.name)
+
+    def work(self, queue: str, arguments: tuple[Any, ...]) -> Work:
+        del queue
+        return partial(self.run, *arguments)
+
+    def _logged(self, said: Mapping[str, str], work: Work) -> None:
+        with logs.bound(**said):
+            work()
 
 
 class RestingTask(MillraceTask):
@@ -75,12 +99,15 @@ class RestingTask(MillraceTask):
 
     abstract = True
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
+    def work(self, queue: str, arguments: tuple[Any, ...]) -> Work:
+        return partial(self._do_or_rest, super().work(queue, arguments))
+
+    def _do_or_rest(self, work: Work) -> None:
         with services().rests.start(f"task.{self.name}") as left:
             if not left:
-                return super().__call__(*arguments, **options)
+                work()
+                return
         log.warning("a task rests", extra={"task": self.name, "seconds": round(left)})
-        return None
 
 
 def as_upload_id(text: object) -> UUID | None:
@@ -102,16 +129,23 @@ def as_blob_hash(text: object) -> bytes | None:
 @celeryd_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _before_the_first_word(options: Mapping[str, Any], **_: object) -> None:
     """Celery's warnings become records; what it says past all logging, on standard output, is no line of a JSON log."""
-    global _tasks
+    global _connections
     _configure_logging()
     try:
-        pool, size = str(options.get("pool_cls") or options.get("pool")), options.get("concurrency")
-        commands.require_owner(settings.load(), pool, size)
-        _tasks = int(size or 1) if "thread" in pool else 1
+        configured, pool = settings.load(), str(options.get("pool_cls") or options.get("pool"))
+        commands.require_owner(configured, pool, options.get("concurrency"))
+        _connections = _of_process(configured, str(options.get("queues")), threads="thread" in pool)
     except Misconfigured as error:
         log.critical(error.detail)
         sys.exit(2)  # any other exception would be swallowed with its signal
     sys.__stdout__ = None  # type: ignore[misc]  # documented as possible; celery looks before it writes
+
+
+def _of_process(configured: Settings, queues: str, *, threads: bool) -> int:
+    ingests = ingest_queue("") in queues
+    if threads:
+        return connections.of_all_in_one(configured) if ingests else connections.MAINTENANCE
+    return connections.INGEST if ingests else connections.RENDERING
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
@@ -131,7 +165,9 @@ def _orderly_end(**_: object) -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _with_threads(sender: Any, **_: object) -> None:
     """Only a pool of threads does its work in the process that hears this."""
+    global _lanes
     if "thread" in type(sender.pool).__module__:
+        _lanes = Lanes(settings.load())
         _take_over_stores()
 
 
@@ -159,6 +195,8 @@ def _give_back_in_time(**_: object) -> None:
 @worker_shutdown.connect  # type: ignore[untyped-decorator]  # celery has no types
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _close(**_: object) -> None:
+    if _lanes is not None:
+        _lanes.close(PATIENCE_SECONDS)
     give_everything_back()
     if _services is not None:
         _services.close()

@@ -12,10 +12,15 @@ from storage.registry import with_one_owner
 from storage.staging.staging import Staging
 from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 
-Worker = Literal["ingest", "variants", "all"]
-"""`all` does the work of both, in one process: with threads it can own a store that has one owner."""
+Worker = Literal["ingest", "interactive", "variants", "maintenance", "all"]
+"""`interactive` renders what somebody waits for and nothing else, `variants` that and every backlog; `maintenance` does
+jobs, repair and gc. `all` does the work of all of them, in one process: with threads it can own a store that has one
+owner."""
 
 Pool = Literal["prefork", "threads"]
+
+RECEIVERS = 2
+"""Threads that only put what a message asks for into its lane (tasks/lanes.py)."""
 
 
 def celery() -> list[str]:
@@ -30,13 +35,19 @@ def worker(kind: Worker, settings: Settings, pool: Pool = "prefork") -> list[str
         Misconfigured: several processes, and a store that only one can write to.
     """
     work = settings.work
-    # Taken from in this order: what is left of a backlog must not keep the few short sweeps from running.
-    queues, size = [MAINTENANCE, INTERACTIVE, EAGER], work.variants_concurrency
+    pool = "threads" if kind == "maintenance" else pool
     if kind == "ingest":
         queues, size = [ingest_queue(Staging.open(settings).host_id)], work.ingest_concurrency
-    elif kind == "all":
-        queues[2:2] = [ingest_queue(Staging.open(settings).host_id)]
-        size += work.ingest_concurrency
+    elif kind == "interactive":
+        queues, size = [INTERACTIVE], work.interactive_concurrency
+    elif kind == "variants":
+        queues, size = [INTERACTIVE, EAGER], work.variants_concurrency
+    elif kind == "maintenance":
+        queues, size = [MAINTENANCE], RECEIVERS
+    else:
+        queues = [MAINTENANCE, INTERACTIVE, ingest_queue(Staging.open(settings).host_id), EAGER]
+        processes = work.interactive_concurrency + work.variants_concurrency + work.ingest_concurrency
+        size = RECEIVERS if pool == "threads" else processes
     require_owner(settings, pool, size)
     name = ["-n", f"{kind}@%h", "-Q", ",".join(queues), "-c", str(size)]
     return [*celery(), "worker", *name, "-P", pool, "-O", "fair", "--without-gossip", "--without-mingle"]
@@ -51,7 +62,7 @@ def require_owner(settings: Settings, pool: str, size: int | None) -> None:
     if owned and "prefork" in pool and size != 1:
         raise Misconfigured(
             f"stores.{owned[0]}: one process can write to such a store, and this worker would be several: run"
-            " `millrace worker all --pool threads` in place of the workers `ingest` and `variants`"
+            " `millrace worker all --pool threads` in place of all other workers"
         )
 
 

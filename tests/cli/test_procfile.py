@@ -27,7 +27,7 @@ def test_every_line_of_the_procfile_runs(tmp_path: Path, database_url: str, redi
     }
     lines = [line for line in (ROOT / "Procfile").read_text().splitlines() if line and not line.startswith("#")]
     commands = dict(line.split(": ", 1) for line in lines)
-    assert set(commands) == {"web", "ingest", "variants", "beat", "sweep"}
+    assert set(commands) == {"web", "ingest", "interactive", "variants", "maintenance", "beat", "sweep"}
     log = (tmp_path / "log").open("w")
     processes = {
         name: subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=ROOT, env=environment, stdout=log, stderr=log)

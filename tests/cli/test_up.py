@@ -263,7 +263,7 @@ def assert_services_answer(found: dict[str, str]) -> None:
 
 def assert_logs_are_json(folder: Path) -> None:
     ids = set()
-    for name in ("web", "ingest", "variants", "beat", "sweep"):
+    for name in ("web", "ingest", "interactive", "variants", "maintenance", "beat", "sweep"):
         records = [json.loads(line) for line in (folder / f"{name}.log").read_text().splitlines()]
         assert all(record["message"] for record in records)
         ids |= {(name, record["upload_id"], record.get("sha256")) for record in records if "upload_id" in record}

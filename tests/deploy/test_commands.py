@@ -26,7 +26,7 @@ from tests.deploy.compose import ROOT, SECRETS, argv, dockerfile, image_environm
 from tests.s3_server import s3_server
 
 SERVICES: dict[str, dict[str, Any]] = parsed(SECRETS)["services"]
-LONG_RUNNING = ("web", "ingest", "sweep", "variants", "beat")
+LONG_RUNNING = ("web", "ingest", "sweep", "interactive", "variants", "maintenance", "beat")
 PICTURE = ROOT / "examples" / "alpha.png"
 BIN = Path(sys.executable).parent
 

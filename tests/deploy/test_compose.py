@@ -33,7 +33,7 @@ HOME = image_environment()["MILLRACE_HOME"]
 
 
 def test_everything_is_there() -> None:
-    assert ON_THE_HOST | {"variants", "beat", "migrate"} == OURS
+    assert ON_THE_HOST | {"interactive", "variants", "maintenance", "beat", "migrate"} == OURS
     assert set(SERVICES) == OURS | {"postgres", "valkey", "s3", "s3-setup"}
 
 
@@ -104,7 +104,7 @@ def test_only_the_web_server_can_be_reached_and_only_from_this_machine() -> None
 def test_who_waits_for_whom() -> None:
     """Accepting needs nothing but local disk; whoever works waits for the schema."""
     assert "depends_on" not in SERVICES["web"]
-    for name in ("ingest", "sweep", "variants", "beat"):
+    for name in ("ingest", "sweep", "interactive", "variants", "maintenance", "beat"):
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     for service in SERVICES.values():
         for other, how in service.get("depends_on", {}).items():

@@ -14,6 +14,7 @@ from core.errors import StoreUnavailable
 from storage.rocksdb.options import RocksdbOptions
 from storage.rocksdb.store import RocksdbStore
 from tests.contracts.object_store import fill, keys, read
+from tests.e2e.gentle import jobs_leave_the_others_alone_and_hear_their_end
 from tests.faults.history import Told
 from tests.faults.outage import picture
 from tests.faults.stack import SETTINGS, Stack
@@ -100,6 +101,11 @@ def test_who_waits_hears_that_the_store_is_full_and_that_nothing_is_lost(stack: 
     followed = f"{stack.url}{answer.headers['Location']}"
     stack.until(lambda: httpx.get(followed).json()["state"] == "ready", 30, "it is stored after all")
     assert httpx.get(f"{stack.url}/assets/full/a.jpg/-/content").content == data
+
+
+def test_throttled_jobs_leave_the_others_alone_and_hear_their_end(stack: Stack) -> None:
+    """In the one process that does everything, too."""
+    jobs_leave_the_others_alone_and_hear_their_end(stack)
 
 
 def test_it_is_all_there_for_the_next_owner(stack: Stack, root: Path) -> None:

@@ -28,6 +28,7 @@ from pipeline.sweep import Sweep
 from pipeline.waiting import VariantWaits
 from tasks.clock import Clock
 from tasks.hints import CeleryHints
+from tasks.lanes import Lane
 from tests.faults.failpoints import ROOMS, ROOT
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
@@ -93,6 +94,12 @@ def lane(line: Line, stack: ExitStack) -> Callable[[], object]:
     return lambda: drain.drain(line.services, line.accept("/bare/a.jpg", PICTURE).id)
 
 
+def work_lane(line: Line, stack: ExitStack) -> Callable[[], object]:
+    made = Lane(1)
+    stack.callback(made.close)
+    return lambda: made.put("a", lambda: None)
+
+
 def idle_connections(line: Line, stack: ExitStack) -> Callable[[], object]:
     return line.services.metadata.ping
 
@@ -110,6 +117,7 @@ LOOPS: dict[str, Drive | str] = {
     "hints": hints,
     "idle-connections": idle_connections,
     "ingest-lane": lane,
+    "lane": work_lane,
     "lease-renewal": renewal,
     "live-progress": live_progress,
     "lock-renewal": lock_renewal,

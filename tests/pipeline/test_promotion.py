@@ -201,7 +201,8 @@ def test_notes_are_taken_only_where_something_depends_on_them(tmp_path: Path, da
 def test_the_doctor_counts_the_connection_of_those_who_note(line: Line, tmp_path: Path) -> None:
     bare = line.settings.model_copy(update={"stores": stores(tmp_path)})
     work = bare.work
-    processes = bare.web.workers + work.ingest_concurrency + work.variants_concurrency + 1
+    rendering = work.interactive_concurrency + work.variants_concurrency
+    processes = bare.web.workers + work.ingest_concurrency + rendering + 2  # maintenance and the sweep
     assert connections.of_host(line.settings) == connections.of_host(bare) + processes
 
 

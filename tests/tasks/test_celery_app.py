@@ -90,5 +90,10 @@ def test_workers_listen_to_their_queues(tmp_path: Path) -> None:
     ingest, variants = commands.worker("ingest", settings), commands.worker("variants", settings)
     assert ingest[ingest.index("-c") + 1] == "3"
     assert ingest[ingest.index("-Q") + 1].startswith("ingest.")
-    assert variants[variants.index("-Q") + 1] == "maintenance,variants.interactive,variants.eager"
+    assert variants[variants.index("-Q") + 1] == "variants.interactive,variants.eager"
+    interactive = commands.worker("interactive", settings)
+    assert interactive[interactive.index("-Q") + 1] == "variants.interactive"
+    maintenance = commands.worker("maintenance", settings)
+    assert maintenance[maintenance.index("-Q") + 1] == "maintenance"
+    assert maintenance[maintenance.index("-P") + 1] == "threads"
     assert Path(ingest[0]).name == "celery"

@@ -35,7 +35,7 @@ def test_one_process_with_threads_can(tmp_path: Path) -> None:
     argv = commands.worker("all", settings(tmp_path), "threads")
     queues = option(argv, "-Q").split(",")
     assert option(argv, "-P") == "threads"
-    assert option(argv, "-c") == "4"
+    assert option(argv, "-c") == str(commands.RECEIVERS)
     assert queues[:2] == ["maintenance", "variants.interactive"]
     assert queues[2].startswith(ingest_queue(""))
     assert queues[3:] == ["variants.eager"]
