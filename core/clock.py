@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from core import failpoints
+
 
 def now() -> datetime:
-    return datetime.now(UTC)
+    return datetime.now(UTC) + failpoints.clock_ahead()
 
 
 def age(moment: float) -> float:

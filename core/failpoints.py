@@ -12,7 +12,8 @@ To arm the failpoint `ingest.after-put`, a test writes a file of that name into 
 
 An armed file fires once: the process that renames it to `<name>.fired` is the one that acts, so of many processes one
 does. A second line `always` makes it fire every time. `failpoint(name, subject)` also looks for `<name>@<subject>`, so
-that one upload among many can be hit.
+that one upload among many can be hit. A file `clock-ahead` with a number of seconds puts the wall clock of all
+processes that look there so far ahead.
 """
 
 from __future__ import annotations
@@ -21,8 +22,22 @@ import errno
 import os
 import signal
 import time
+from datetime import timedelta
 
 _DIRECTORY = os.environ.get("MILLRACE_FAILPOINTS", "")
+
+
+_RIGHT = timedelta(0)
+
+
+def clock_ahead() -> timedelta:
+    if not _DIRECTORY:
+        return _RIGHT
+    try:
+        with open(os.path.join(_DIRECTORY, "clock-ahead"), encoding="ascii") as file:
+            return timedelta(seconds=float(file.read()))
+    except (FileNotFoundError, ValueError):
+        return _RIGHT
 
 
 def failpoint(name: str, subject: object = "") -> None:

@@ -68,7 +68,7 @@ class Stack:
     """Start with `with Stack(tmp_path) as stack:`; everything it started has ended when it is left.
 
     The variable `STACK_SETTINGS` holds tables of TOML to add to the settings of every stack: so a soak runs all of
-    these tests under other ones."""
+    these tests under other ones. `STACK_CLOCK_AHEAD` is seconds that its hosts are ahead of PostgreSQL."""
 
     def __init__(self, home: Path, *, settings: str = SETTINGS) -> None:
         self.home = home / "home"
@@ -77,6 +77,8 @@ class Stack:
         self.failpoints.mkdir()
         config = home / "millrace.toml"
         config.write_text(settings + os.environ.get("STACK_SETTINGS", ""))
+        if ahead := os.environ.get("STACK_CLOCK_AHEAD"):
+            self.set_clock(float(ahead))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.history = History()
@@ -193,6 +195,10 @@ class Stack:
         scratch.write_text(action + ("\nalways" if always else ""))
         scratch.rename(path)
         return path
+
+    def set_clock(self, ahead: float) -> None:
+        """Seconds that the wall clock of this host is ahead from now on."""
+        (self.failpoints / "clock-ahead").write_text(str(ahead))
 
     def disarm(self, armed: Path) -> None:
         armed.unlink(missing_ok=True)
