@@ -2,7 +2,7 @@
 
 Every file is hashed first. The hash goes along as `Content-Digest`, so a file that changes on the way is refused and
 not stored wrong, and it makes the Idempotency-Key (asset path and content), so repeating a request, or the whole run,
-never doubles an asset.
+never doubles an asset. What was lost with the host that had accepted it is still here, and is sent again.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ import base64
 import hashlib
 import os
 import queue
-import stat
 import threading
 import time
-import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
-from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote
 from uuid import uuid4
@@ -27,21 +24,16 @@ import httpx
 
 from cli.http_client import Interrupted, Patience, Refusal, ServiceGone
 from cli.readiness import Ended, Readiness
+from cli.sources import Source
 
 CHUNK = 1 << 20
+HOST_LOST = "host-lost"
+SENDINGS = 3
+"""Of a file, at most: so often the host that accepted it may be lost."""
 LEAVE_SECONDS = 3
 
 UNINTELLIGIBLE = (httpx.HTTPError, KeyError, TypeError, ValueError)
 """What comes of an answer that is none of Millrace's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file and the asset path (not encoded) it becomes."""
-
-    file: Path
-    path: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,8 @@ class Progress(Protocol):
     def sent(self, count: int) -> None:
         """So many bytes more; negative where a failed attempt is taken back."""
 
-    def accepted(self) -> None: ...
+    def accepted(self, count: int = 1) -> None:
+        """So many files more; negative where one that was accepted is lost."""
 
     def ended(self, *, ready: bool) -> None: ...
 
@@ -96,6 +89,12 @@ class Result:
             self.accepted += 1
             self.accepted_bytes += size
 
+    def count_sent_again(self, size: int) -> None:
+        """One that was accepted is lost, and is to be accepted once more."""
+        with self._lock:
+            self.accepted -= 1
+            self.accepted_bytes -= size
+
     def count_ready(self) -> None:
         with self._lock:
             self.ready += 1
@@ -105,39 +104,6 @@ class Result:
             self.failures.append(failed)
 
 
-def find(starts: Iterable[Path], into: str, only: str | None = None) -> list[Source]:
-    """Every regular file below the directories, and files that are named themselves. Links to files are followed, links
-    to directories are not. What cannot be looked at is in the list too, so that sending it reports why."""
-    prefix = "/" + into.strip("/")
-    found = []
-    for start in starts:
-        base = start if start.is_dir() else start.parent
-        for file in _walk(start) if start.is_dir() else [start]:
-            size = _size(file)
-            if size is not None and (only is None or fnmatch(file.name, only)):
-                relative = unicodedata.normalize("NFC", file.relative_to(base).as_posix())
-                found.append(Source(file, f"{prefix.rstrip('/')}/{relative}", size))
-    return found
-
-
-def _walk(directory: Path) -> list[Path]:
-    unreadable: list[OSError] = []
-    found = [
-        Path(parent) / name for parent, _, names in os.walk(directory, onerror=unreadable.append) for name in names
-    ]
-    return sorted([*found, *(Path(error.filename) for error in unreadable)])
-
-
-def _size(file: Path) -> int | None:
-    """None: there is nothing to send, as with a socket."""
-    try:
-        status = file.stat()
-    except OSError:
-        return 0
-    unreadable_directory = stat.S_ISDIR(status.st_mode)
-    return status.st_size if stat.S_ISREG(status.st_mode) or unreadable_directory else None
-
-
 class BulkUpload:
     def __init__(
         self, client: httpx.Client, *, jobs: int, progress: Progress, patience_seconds: float, again: bool = False
@@ -145,7 +111,8 @@ class BulkUpload:
         self._client = client
         self._jobs = jobs
         self._progress = progress
-        self._again = again
+        self._run_id = uuid4().hex if again else ""
+        self._sendings: Counter[str] = Counter()
         self._stop = threading.Event()
         self._patience = Patience(patience_seconds, self._stop)
         self._readiness: Readiness[Source] = Readiness(client, self._conclude, self._stop, patience_seconds)
@@ -188,18 +155,21 @@ class BulkUpload:
                 source = self._work.get_nowait()
             except queue.Empty:
                 return
-            try:
-                self._send(source)
-            except Interrupted:
-                return
-            except ServiceGone as error:
-                self._end_early(error.detail)
-            except OSError as error:
-                self._fail(source, "unreadable", error.strerror or str(error))
-            except httpx.LocalProtocolError:
-                self._fail(source, "file-changed", "the file became shorter while it was being sent")
-            except UNINTELLIGIBLE as error:
-                self._fail(source, "bad-answer", f"{type(error).__name__}: {error}")
+            self._try(source)
+
+    def _try(self, source: Source) -> None:
+        try:
+            self._send(source)
+        except Interrupted:
+            return
+        except ServiceGone as error:
+            self._end_early(error.detail)
+        except OSError as error:
+            self._fail(source, "unreadable", error.strerror or str(error))
+        except httpx.LocalProtocolError:
+            self._fail(source, "file-changed", "the file became shorter while it was being sent")
+        except UNINTELLIGIBLE as error:
+            self._fail(source, "bad-answer", f"{type(error).__name__}: {error}")
 
     def _watch(self) -> None:
         try:
@@ -214,6 +184,7 @@ class BulkUpload:
         self._stop.set()
 
     def _send(self, source: Source) -> None:
+        self._sendings[source.path] += 1
         with source.file.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             sha256 = self._hash(file)
@@ -221,7 +192,7 @@ class BulkUpload:
                 "Content-Type": "application/octet-stream",
                 "Content-Length": str(size),
                 "Content-Digest": f"sha-256=:{base64.b64encode(sha256).decode()}:",
-                "Idempotency-Key": str(uuid4()) if self._again else idempotency_key(source.path, sha256),
+                "Idempotency-Key": idempotency_key(source.path, sha256, self._run_id),
             }
             url = "/assets" + quote(os.fsencode(source.path), safe="/")
             body = _Body(file, size, self._progress.sent, self._stop)
@@ -247,6 +218,12 @@ class BulkUpload:
         return sha256.digest()
 
     def _conclude(self, source: Source, ended: Ended) -> None:
+        if ended.refusal is not None and ended.refusal.kind == HOST_LOST and self._sendings[source.path] < SENDINGS:
+            self.result.count_sent_again(source.size)
+            self._progress.accepted(-1)
+            self._progress.sent(-source.size)
+            self._try(source)  # with the key that it had: should the host return, it is there once all the same
+            return
         if ended.refusal is None:
             self.result.count_ready()
         else:
@@ -286,9 +263,10 @@ class _Body:
             self._sent(len(block))
 
 
-def idempotency_key(path: str, sha256: bytes) -> str:
-    """The same for the same content under the same asset path, in this run and in any other."""
-    return "content-" + hashlib.sha256(os.fsencode(path) + b"\0" + sha256).hexdigest()
+def idempotency_key(path: str, sha256: bytes, run_id: str = "") -> str:
+    """The same for the same content under the same asset path: in any run, or in the one that is named."""
+    parts = [os.fsencode(path), sha256, *([run_id.encode()] if run_id else [])]
+    return "content-" + hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:

@@ -15,9 +15,10 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
-from cli.bulk_upload import BulkUpload, Failed, Result, find
+from cli.bulk_upload import BulkUpload, Failed, Result
 from cli.http_client import check_alive, connect, service_url
 from cli.printable import printable
+from cli.sources import find
 
 MEGABYTE = 1_000_000
 INTERRUPTED = 130
@@ -105,9 +106,9 @@ class _ProgressBars:
             self._sent_bytes += count
         self._tell()
 
-    def accepted(self) -> None:
+    def accepted(self, count: int = 1) -> None:
         with self._lock:
-            self._accepted_files += 1
+            self._accepted_files += count
         self._tell()
 
     def ended(self, *, ready: bool) -> None:

@@ -80,7 +80,7 @@ class Readiness(Generic[T]):
     def watch(self) -> None:
         """
         Raises:
-            ServiceGone: no answer for longer than patience allows.
+            ServiceGone: no answer that says anything of an upload for longer than patience allows.
         """
         while not self._stop.is_set():
             complete = self._complete.is_set()  # before looking: what was added before it is seen below
@@ -119,15 +119,19 @@ class Readiness(Generic[T]):
         try:
             answer = self._client.get(one.link)
         except httpx.TransportError as error:
-            if time.monotonic() - self._last_answer > self._patience_seconds:
-                raise ServiceGone(f"no answer for {self._patience_seconds:g} s ({error})") from None
+            self._require_patience(str(error))
             return None, FIRST_PAUSE_SECONDS
-        self._last_answer = time.monotonic()
         if answer.status_code in LATER:
+            self._require_patience(Refusal.of(answer).detail)
             return None, retry_after(answer.headers.get("Retry-After"))
+        self._last_answer = time.monotonic()
         if answer.status_code != HTTPStatus.OK:
             return Ended(one.upload_id, Refusal.of(answer)), 0
         return _ended(one.upload_id, answer.json()), 0
+
+    def _require_patience(self, problem: str) -> None:
+        if time.monotonic() - self._last_answer > self._patience_seconds:
+            raise ServiceGone(f"no answer for {self._patience_seconds:g} s ({problem})") from None
 
 
 def _ended(upload_id: str, said: dict[str, Any]) -> Ended | None:

@@ -219,7 +219,8 @@ class Ingest:
     """What can be said of an upload, from whatever source knows it."""
 
     id: UUID
-    asset_id: UUID
+    asset_id: UUID | None
+    """None where only the host knew it, and that is lost."""
     state: IngestState
     attempts: int
     path: str

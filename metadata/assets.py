@@ -85,6 +85,13 @@ class Assets:
         failpoint("record.after-commit", str(manifest.id))
         return recorded
 
+    def replay(self, manifest: Manifest, *, attempts: int = 1) -> Recorded | None:
+        """Record an upload whose asset id is known, live or dead, as another of that asset, which does not change.
+        None: the id is not known, and nothing was written."""
+        if self.find(manifest.asset_id) is None:
+            return None  # the usual case costs one look and no lock
+        return self._database.run(recording.replay, manifest, attempts)
+
     def newest(self, path: AssetPath) -> Asset | None:
         """The one accepted last, which need not have the highest entry."""
         found = rows.assets().where(asset.c.path_hash == path.hash)

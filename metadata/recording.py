@@ -100,10 +100,7 @@ def record(
     locking.share_stores(connection, later)
     known, confirmed = _confirm_new(connection, manifest.asset_id, replicas)
     if known is not None:
-        conflict = known.fingerprint != manifest.fingerprint
-        if not conflict:
-            _settle_upload(connection, manifest, known.path, attempts, host_now)
-        return Recorded(known.entry, replay=True, conflict=conflict)
+        return _replayed(connection, manifest, known, attempts, host_now)
     blobs.require_all(confirmed, replicas)
     repairs.want(connection, [(manifest.sha256, name) for name in later])
     leased = links.link(connection, manifest.asset_id, manifest.sha256, wants, lease)
@@ -112,6 +109,21 @@ def record(
     entry = _insert_asset(connection, manifest)
     failpoint("record.before-commit", str(manifest.id))
     return Recorded(entry, leased)
+
+
+def replay(connection: Connection, manifest: Manifest, attempts: int) -> Recorded | None:
+    """What `record` does for an asset id that is known, without bytes in any store. None: it is not known."""
+    host_now = clock.now()
+    lock_asset(connection, manifest.asset_id)
+    known = find_known(connection, manifest.asset_id)
+    return None if known is None else _replayed(connection, manifest, known, attempts, host_now)
+
+
+def _replayed(connection: Connection, manifest: Manifest, known: Known, attempts: int, host_now: datetime) -> Recorded:
+    conflict = known.fingerprint != manifest.fingerprint
+    if not conflict:
+        _settle_upload(connection, manifest, known.path, attempts, host_now)
+    return Recorded(known.entry, replay=True, conflict=conflict)
 
 
 _FORGIVEN = delete(failure).where(failure.c.id == bindparam("forgiven", type_=Uuid)).cte("forgiven")

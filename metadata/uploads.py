@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, delete, exists, func, literal, or_, select
@@ -17,6 +17,10 @@ from database.transactions import Database
 from metadata import times
 from metadata.schema import asset, failure, host, tombstone, upload
 from metadata.variants import of_asset
+
+Fate = Literal["waits", "lost", "never was"]
+"""waits: its host will tell; lost: the host is silent, and the upload with it; never was: the host lives, has told of
+all that it holds, and this is not among it (any more)."""
 
 HOST_LOST = FailureReason("host-lost", "the host that holds these bytes has been silent for long; undone if it returns")
 
@@ -34,6 +38,10 @@ class Uploads:
     def find(self, upload_id: UUID, *, host_lost: timedelta) -> Ingest | None:
         """What the database can say of an upload. None: it was never announced or recorded, or that is long ago."""
         return self._database.read(_find, upload_id, host_lost)
+
+    def fate_on(self, host_id: UUID, accepted_at: datetime, *, host_lost: timedelta) -> Fate:
+        """What can be said of an upload that no row tells of, and that this host accepted when its clock said so."""
+        return self._database.read(_fate_on, host_id, accepted_at, host_lost)
 
     def mark_lost_hosts(self, host_lost: timedelta) -> int:
         """Announced uploads of hosts silent for so long become visible failures; returns how many."""
@@ -96,6 +104,17 @@ def _find(connection: Connection, upload_id: UUID, host_lost: timedelta) -> Inge
     if row is None:
         return None
     return _recorded(connection, row) if row.state == "recorded" else _announced(row)
+
+
+def _fate_on(connection: Connection, host_id: UUID, accepted_at: datetime, host_lost: timedelta) -> Fate:
+    """A host that was never heard of may have died before its first word, or be an invention: both are silent."""
+    query = select(host.c.last_seen < func.now() - host_lost, host.c.clock_offset).where(host.c.id == host_id)
+    row = connection.execute(query).one_or_none()
+    silent, offset = (None, timedelta(0)) if row is None else row
+    old = times.now(connection) - (accepted_at + offset) > host_lost
+    if silent or (silent is None and old):
+        return "lost"
+    return "never was" if old else "waits"
 
 
 def _announced(row: Any) -> Ingest:

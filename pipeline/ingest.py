@@ -17,7 +17,7 @@ from uuid import UUID
 
 from core.errors import Forbidden, IdempotencyConflict, MillraceError, StoreUnavailable, Superseded, Unavailable
 from core.failpoints import failpoint
-from core.model import BlobFacts, FailureReason, LeasedVariant, Manifest, Replica
+from core.model import BlobFacts, FailureReason, LeasedVariant, Manifest, Recorded, Replica
 from imaging.probe import count
 from pipeline import alone, derive
 from pipeline.backoff import backoff
@@ -148,9 +148,10 @@ def _ingest_alone(services: Services, claim: Claim) -> Outcome:
 def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVariant]:
     """Returns the variants that were leased to this process for rendering."""
     manifest = _with_frames(services, claim)
-    if (manifest.keyed or claim.attempts.total > 1) and _known_before(services, manifest):
-        claim.drop()
-        return ()
+    if manifest.keyed or claim.attempts.total > 1:
+        recorded = services.metadata.assets.replay(manifest, attempts=claim.attempts.total)
+        if recorded is not None:
+            return _done(claim, recorded)
     facts = BlobFacts(manifest.sha256, manifest.size, manifest.image.media_type)
     wants = services.profiles.eager(manifest.path, manifest.image)
     work = services.settings.work
@@ -166,14 +167,10 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
         except Superseded:
             services.placements.forget_states()
             continue
-        failpoint("ingest.after-record", str(manifest.id))
-        if recorded.conflict:
-            raise IdempotencyConflict(_conflict(manifest))
-        claim.drop()
-        failpoint("ingest.after-drop", str(manifest.id))
+        leased = _done(claim, recorded)
         if wants and not inline:
             services.hints.derive(manifest.sha256, interactive=False)
-        return recorded.leased
+        return leased
     raise Superseded("a reservation was lost several times in a row, to gc or a store that is emptied")
 
 
@@ -210,19 +207,23 @@ def _with_frames(services: Services, claim: Claim) -> Manifest:
     return replace(manifest, image=count(body, manifest.image, size=manifest.size, limits=services.settings.limits))
 
 
-def _known_before(services: Services, manifest: Manifest) -> bool:
-    known = services.metadata.assets.find(manifest.asset_id)
-    if known is None:
-        return False
-    if known.fingerprint != manifest.fingerprint:
-        raise IdempotencyConflict(_conflict(manifest))
-    return True
+def _done(claim: Claim, recorded: Recorded) -> Sequence[LeasedVariant]:
+    """The rows tell of the upload by now, so its entry can go.
+
+    Raises:
+        IdempotencyConflict: they tell of another upload.
+    """
+    manifest = claim.manifest
+    failpoint("ingest.after-record", str(manifest.id))
+    if recorded.conflict:
+        raise IdempotencyConflict(
+            f"the Idempotency-Key of {manifest.path} was used before for other bytes, another path or other metadata"
+        )
+    claim.drop()
+    failpoint("ingest.after-drop", str(manifest.id))
+    return recorded.leased
 
 
 def _is_of_one_store(services: Services, error: Unavailable) -> bool:
     """Others may go to other stores."""
     return isinstance(error, StoreUnavailable | Forbidden) and len(services.stores) > 1
-
-
-def _conflict(manifest: Manifest) -> str:
-    return f"the Idempotency-Key of {manifest.path} was used before for other bytes, another path or other metadata"

@@ -8,15 +8,20 @@ recorded too, from the trash.
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from core.errors import AskStagingHost, MillraceError, NotFound, StoreFull, Unavailable
 from core.model import FailureReason, Ingest, IngestState, Manifest, StagedEntry
+from metadata.uploads import HOST_LOST
 from pipeline.services import Services
 
 FIRST_POLL_SECONDS = 0.02
 SLOWEST_POLL_SECONDS = 0.25
+TIMED_VERSION = 7
+"""Of UUIDs: the first 48 bits are milliseconds since 1970 (RFC 9562 §5.7)."""
+LATEST_MILLISECONDS = 1 << 47
+"""In the year 6429: times beyond 9999 cannot be told."""
 
 
 class IngestFailed(MillraceError):
@@ -33,7 +38,8 @@ def find(services: Services, upload_id: UUID, *, accepted_at_host: UUID | None) 
     """
     Raises:
         NotFound: nobody knows it.
-        AskStagingHost: another host accepted it and has not told PostgreSQL yet.
+        AskStagingHost: another host accepted it and has not told PostgreSQL yet. Once that host is silent for
+            `work.host_lost_seconds`, the upload has failed instead, until the host returns.
         Unavailable: PostgreSQL does not answer, and this host alone cannot tell.
     """
     staged = services.staging.look(upload_id)
@@ -51,8 +57,8 @@ def find(services: Services, upload_id: UUID, *, accepted_at_host: UUID | None) 
     recorded = _recorded(services, upload_id)
     if recorded is not None:
         return recorded
-    if accepted_at_host not in (None, services.staging.host_id):
-        raise AskStagingHost(f"host {accepted_at_host} accepted this upload and has not announced it yet")
+    if accepted_at_host is not None and accepted_at_host != services.staging.host_id:
+        return _on_host(services, upload_id, accepted_at_host)
     raise NotFound(f"there is no ingest {upload_id}")
 
 
@@ -101,6 +107,30 @@ def _require_room(services: Services, upload_id: UUID) -> None:
 def _recorded(services: Services, upload_id: UUID) -> Ingest | None:
     host_lost = timedelta(seconds=services.settings.work.host_lost_seconds)
     return services.metadata.uploads.find(upload_id, host_lost=host_lost)
+
+
+def _on_host(services: Services, upload_id: UUID, host_id: UUID) -> Ingest:
+    """Of an upload that no row tells of, and that another host is said to have accepted. Its id says when."""
+    milliseconds = upload_id.int >> 80
+    if upload_id.version != TIMED_VERSION or milliseconds >= LATEST_MILLISECONDS:
+        raise NotFound(f"no upload has the id {upload_id}")
+    accepted_at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    host_lost = timedelta(seconds=services.settings.work.host_lost_seconds)
+    fate = services.metadata.uploads.fate_on(host_id, accepted_at, host_lost=host_lost)
+    if fate == "never was":
+        raise NotFound(f"host {host_id} lives, has told of all uploads that it holds, and {upload_id} is none of them")
+    if fate == "waits":
+        raise AskStagingHost(f"host {host_id} is said to have accepted this upload and has not announced it yet")
+    return Ingest(
+        id=upload_id,
+        asset_id=None,
+        state=IngestState.FAILED,
+        attempts=0,
+        path="",
+        entry=None,
+        accepted_at=accepted_at,
+        failure=HOST_LOST,
+    )
 
 
 def _without_database(services: Services, upload_id: UUID, accepted_at_host: UUID | None) -> Ingest:

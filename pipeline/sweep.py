@@ -28,6 +28,10 @@ from pipeline.services import Services
 log = logging.getLogger(__name__)
 
 ANNOUNCE_BATCH = 1000
+ANNOUNCE_SECONDS = 1.0
+"""Between two heartbeats, which tell of what is new: so long a 202 may be unknown to others when its host dies."""
+LISTING_SHARE = 0.05
+"""Of the time, at most, for those looks: a backlog of 100,000 takes a while to list."""
 BATCH = 32
 """Entries that are listed at a time: a listing of 100,000 costs something."""
 TRASH_AGE = timedelta(minutes=1)
@@ -58,8 +62,10 @@ class Sweep:
             (Guard("sweep.failures"), self._reconcile_failures),
             (Guard("sweep.wishes"), self._grant_wishes),
         ]
-        seconds = work.sweep_seconds
-        self.heartbeat = Background("heartbeat", self.announce, seconds=seconds, first=0, most_rest_seconds=seconds)
+        most = work.sweep_seconds
+        self.heartbeat = Background(
+            "heartbeat", self.announce, seconds=ANNOUNCE_SECONDS, first=0, most_rest_seconds=most
+        )
 
     def run(self) -> None:
         """One round. Never raises."""
@@ -67,9 +73,12 @@ class Sweep:
             guard.call(partial(_unless_away, step))
             failpoint("sweep.after-step")
 
-    def announce(self) -> None:
-        """Tell the fleet that this host lives, and what it holds that nobody recorded yet."""
+    def announce(self) -> float:
+        """Tell the fleet that this host lives, and what it holds that is not recorded yet. Returns seconds until the
+        next time."""
+        began = time.monotonic()
         _unless_away(self._announce)
+        return max(ANNOUNCE_SECONDS, (time.monotonic() - began) / LISTING_SHARE)
 
     def _hint(self) -> None:
         """Keep the queue filled with the oldest due entries, up to a window: a backlog is fed, never sent whole."""

@@ -35,7 +35,7 @@ def _host(at: str | None) -> UUID | None:
 def _told(ingest: Ingest, at: str | None) -> dict[str, Any]:
     return {
         "id": str(ingest.id),
-        "assetId": str(ingest.asset_id),
+        "assetId": None if ingest.asset_id is None else str(ingest.asset_id),
         "state": ingest.state.value,
         "attempts": ingest.attempts,
         "path": ingest.path,

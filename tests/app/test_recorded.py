@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 from threading import Thread
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg2
 import pytest
 
+from core import clock
 from core.model import FailureReason
 from tests.app.server import Web
 from tests.pictures import encoded, photo
@@ -76,7 +79,8 @@ def test_nobody_knows_what_never_was(pair: Pair) -> None:
     unknown = f"/ingests/{uuid4()}"
     assert pair.get(unknown).status_code == 404
     assert pair.get(f"{unknown}?at={pair.web.staging.host_id}").status_code == 404
-    assert pair.get(f"{unknown}?at={uuid4()}").json()["code"] == "ask-staging-host"
+    assert pair.get(f"{unknown}?at={uuid4()}").status_code == 404, "such an id is none of an upload"
+    assert pair.get(f"/ingests/{UUID(int=(1 << 128) - 1 - (8 << 76))}?at={uuid4()}").status_code == 404
     assert pair.get(f"{unknown}?at=x").status_code == 400
     assert pair.get(f"{unknown}?colour=red").status_code == 400
 
@@ -130,3 +134,40 @@ def test_a_wish_waits_on_the_row(pair: Pair) -> None:
     wishes = pair.line.services.metadata.failures.wishes(pair.web.staging.host_id)
     assert {(str(one.id), one.wish) for one in wishes} == {(first, "retry"), (second, "discard")}
     assert httpx.post(f"{pair.web.url}/failures/{uuid4()}/retry").status_code == 404
+
+
+def test_what_is_said_of_an_upload_that_only_another_host_can_know(pair: Pair) -> None:
+    """It was accepted there and never announced: the host may have died before it could, or be about to."""
+    limit = timedelta(seconds=pair.line.settings.work.host_lost_seconds)
+    for heard, accepted in product(("never", "long ago", "lately"), ("long ago", "just now")):
+        host_id = uuid4()
+        began = clock.now() - (limit + timedelta(seconds=60) if accepted == "long ago" else timedelta(0))
+        link = f"/ingests/{_upload_id(began)}?at={host_id}"
+        if heard != "never":
+            pair.line.services.metadata.uploads.announce(host_id, [])
+        if heard == "long ago":
+            _silence(pair, host_id, limit)
+        answer = pair.get(link)
+        if heard == "long ago" or (heard, accepted) == ("never", "long ago"):
+            told = answer.json()
+            assert (told["state"], told["failure"]["class"], told["assetId"]) == ("failed", "host-lost", None)
+            assert abs(datetime.fromisoformat(told["times"]["accepted"]) - began) < timedelta(seconds=1)
+        elif accepted == "long ago":
+            assert answer.status_code == 404, "the host lives and has told of all that it has"
+        else:
+            assert (answer.status_code, answer.json()["code"]) == (503, "ask-staging-host")
+            assert "Retry-After" in answer.headers
+        pair.line.services.metadata.uploads.announce(host_id, [])  # it is there (again)
+        assert pair.get(link).status_code == (404 if accepted == "long ago" else 503)
+
+
+def _upload_id(accepted_at: datetime) -> UUID:
+    return UUID(int=(int(accepted_at.timestamp() * 1000) << 80) | 7 << 76 | 2 << 62 | uuid4().int & ((1 << 62) - 1))
+
+
+def _silence(pair: Pair, host_id: UUID, limit: timedelta) -> None:
+    assert pair.line.settings.database_url is not None
+    connection = psycopg2.connect(pair.line.settings.database_url.get_secret_value())
+    with connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE host SET last_seen = now() - 2 * %s WHERE id = %s", (limit, str(host_id)))
+    connection.close()

@@ -18,8 +18,9 @@ from urllib.parse import unquote
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.bulk_upload import find
+from cli.bulk_upload import SENDINGS
 from cli.ingest import ingest
+from cli.sources import find
 from tests.cli.service import Answer, Seen, running
 
 READY: dict[str, Any] = {"state": "ready", "failure": None, "variants": []}
@@ -247,3 +248,51 @@ def test_ctrl_c_ends_with_a_summary(folder: Path) -> None:
     said = json.loads(stdout)
     assert child.returncode == 130
     assert (said["interrupted"], said["waiting"], said["unsent"], said["ready"]) == (True, 1, 2, 0)
+
+
+@pytest.mark.parametrize("extra", [[], ["--again"]], ids=["once", "again"])
+def test_what_was_lost_with_its_host_is_sent_again_under_the_same_key(folder: Path, extra: list[str]) -> None:
+    accepted: Counter[str] = Counter()
+
+    def respond(seen: Seen) -> Answer:
+        if seen.method == "POST":
+            accepted[seen.target] += 1
+            upload = f"{hashlib.sha256(seen.target.encode()).hexdigest()[:8]}-{accepted[seen.target]}"
+            return 202, {}, {"id": upload, "links": {"self": f"/ingests/{upload}"}}
+        lost = {"state": "failed", "failure": {"class": "host-lost", "detail": "silent"}, "variants": []}
+        return 200, {}, lost if seen.target.endswith("-1") else READY
+
+    with running(respond) as service:
+        result = run(service.url, folder, "--into", "x", "--json", *extra)
+    said = told(result)
+    assert (result.exit_code, said["files"], said["accepted"], said["ready"], said["failures"]) == (0, 3, 3, 3, [])
+    assert said["bytes"] == 16
+    keys = Counter((one.target, one.headers["Idempotency-Key"]) for one in service.posts())
+    assert len(keys) == 3
+    assert set(keys.values()) == {2}
+
+
+def test_a_file_whose_hosts_are_always_lost_fails_at_last(folder: Path) -> None:
+    def respond(seen: Seen) -> Answer:
+        if seen.method == "POST":
+            return 202, {}, {"id": "u", "links": {"self": "/ingests/u"}}
+        return 200, {}, {"state": "failed", "failure": {"class": "host-lost", "detail": "silent"}, "variants": []}
+
+    with running(respond) as service:
+        result = run(service.url, folder / "one.jpg", "--into", "x", "--json")
+    assert (result.exit_code, told(result)["failures"][0]["class"]) == (1, "host-lost")
+    assert len(service.posts()) == SENDINGS
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_patience_ends_whatever_answers_later(folder: Path, status: int) -> None:
+    """A proxy without a server behind it, or a host that only says whom to ask, answers and says nothing."""
+
+    def respond(seen: Seen) -> Answer:
+        return accept(seen) if seen.method == "POST" else (status, {"Retry-After": "0"}, {"detail": "ask another"})
+
+    with running(respond) as service:
+        result = run(service.url, folder, "--into", "x", "--json", "--patience", "1")
+    said = told(result)
+    assert (result.exit_code, said["waiting"]) == (1, 3)
+    assert "ask another" in said["trouble"]
