@@ -74,6 +74,7 @@ def _played(course: Course, world: World, broken: list[str], rows: Rows, acts: A
         play(course, world, acts, schedule)
     except Exception as error:
         broken.append(f"{' beside '.join(name for name, _ in acts)}: {error!r}")
+        print(broken[-1], flush=True)
 
 
 @contextmanager
