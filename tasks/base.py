@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
-from threading import Lock, Timer
+from threading import Lock, Timer, local
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,8 @@ from celery.signals import (
 )
 
 from core import logs, settings
-from core.errors import MillraceError, Misconfigured
+from core.errors import MillraceError, Misconfigured, Unavailable
+from core.loops import Guard
 from core.parent_death import die_with_parent
 from core.settings import Settings
 from pipeline import connections
@@ -46,6 +47,7 @@ SHA256_BYTES = 32
 PATIENCE_SECONDS = 7.0
 """After a process with work in threads is told to go: a second before `worker_soft_shutdown_timeout` cuts them off."""
 
+_guards = local()
 _services: Services | None = None
 _connections = connections.INGEST
 """To PostgreSQL, of one process of this worker."""
@@ -89,8 +91,17 @@ class MillraceTask(Task):  # type: ignore[misc]  # celery has no types
         return partial(self.run, *arguments)
 
     def _logged(self, said: Mapping[str, str], work: Work) -> None:
+        """An error that nobody foresaw is logged here, and shows where one process meets it again and again. What the
+        task was sent for is found again by the sweep and beat."""
         with logs.bound(**said):
-            work()
+            self._guard().call(partial(_unless_away, work))
+
+    def _guard(self) -> Guard:
+        """One for each thread, without a rest: other work of the same task is not to wait."""
+        if not hasattr(_guards, self.name):
+            setattr(_guards, self.name, Guard(f"task.{self.name}", most_rest_seconds=0))
+        found: Guard = getattr(_guards, self.name)
+        return found
 
 
 class RestingTask(MillraceTask):
@@ -108,6 +119,13 @@ class RestingTask(MillraceTask):
                 work()
                 return
         log.warning("a task rests", extra={"task": self.name, "seconds": round(left)})
+
+
+def _unless_away(work: Work) -> None:
+    try:
+        work()
+    except Unavailable as error:
+        log.warning("a task waits", extra={"reason": error.code, "detail": error.detail})
 
 
 def as_upload_id(text: object) -> UUID | None:

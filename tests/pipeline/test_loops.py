@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from celery import Celery
+from celery import Celery, Task
 from uuid_utils.compat import uuid4
 
 from coordination.leased_locks import LeasedLocks
@@ -26,6 +26,7 @@ from pipeline.renewal import Renewal
 from pipeline.replicas.accesses import WrittenAccesses
 from pipeline.sweep import Sweep
 from pipeline.waiting import VariantWaits
+from tasks import base, derive, ingest, maintenance
 from tasks.clock import Clock
 from tasks.hints import CeleryHints
 from tasks.lanes import Lane
@@ -163,13 +164,37 @@ def calls() -> Iterator[tuple[str, str, ast.Call]]:
 def test_every_loop_of_the_product_is_driven_here() -> None:
     names = set()
     for path, called, call in calls():
-        if called in ("Guard", "Background") and path != "core/loops.py":
+        if called in ("Guard", "Background") and path not in ("core/loops.py", "tasks/base.py"):
             assert isinstance(call.args[0], ast.Constant), f"{path}:{call.lineno}: name the loop by a literal"
             names.add(call.args[0].value)
     assert names == set(LOOPS)
     for name, where in LOOPS.items():
         if isinstance(where, str):
             assert name in (ROOT / where).read_text()
+
+
+def test_every_task_meets_an_error_and_is_done_again(
+    line: Line,
+    arm: Callable[..., None],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its guard is in tasks/base.py; what tasks there are is read from the sources."""
+    monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")  # read at the first look at a task
+    monkeypatch.setattr(base, "_services", line.services)
+    names = {str(ast.literal_eval(call.keywords[0].value)) for _, called, call in calls() if called == "task"}
+    found = [one for module in (derive, ingest, maintenance) for one in vars(module).values()]
+    tasks = {one.name: one for one in found if isinstance(one, Task)}
+    assert names == set(tasks)
+    arguments = {"ingest": [str(uuid4())], "derive": ["00" * 32]}
+    for name in sorted(names):
+        for action in ("raise", "sleep 0"):
+            arm(f"loop.turn@task.{name}", action)
+            tasks[name](*arguments.get(name, []))
+            assert not (tmp_path / "failpoints" / f"loop.turn@task.{name}").exists()
+        [said] = [one for one in caplog.records if one.message == f"task.{name} failed and goes on"]
+        assert said.exc_info is not None
 
 
 def test_no_thread_of_the_product_is_made_past_the_loops() -> None:
