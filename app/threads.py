@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-log = logging.getLogger(__name__)
+from core.loops import Guard
 
 T = TypeVar("T")
 
@@ -30,10 +29,9 @@ class Threads(Generic[T]):
         self._given.put(one)
 
     def _run(self) -> None:
+        guard = Guard("request", most_rest_seconds=0)
         while True:
-            one = self._given.get()
-            try:
-                self._work(one)
-            except Exception:
-                log.exception("a thread met an error nobody foresaw, and goes on")
-            del one
+            guard.call(self._turn)
+
+    def _turn(self) -> None:
+        self._work(self._given.get())

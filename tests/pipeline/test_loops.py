@@ -18,6 +18,7 @@ import pytest
 from celery import Celery, Task
 from uuid_utils.compat import uuid4
 
+from app.threads import Threads
 from coordination.leased_locks import LeasedLocks
 from core.model import VariantState
 from pipeline import drain
@@ -105,6 +106,11 @@ def idle_connections(line: Line, stack: ExitStack) -> Callable[[], object]:
     return line.services.metadata.ping
 
 
+def request(line: Line, stack: ExitStack) -> Callable[[], object]:
+    made = Threads[None](1, lambda _: None)
+    return lambda: made.give(None, busy=1)
+
+
 def beat(line: Line, stack: ExitStack) -> Callable[[], object]:
     made = Clock(app=Celery("test", broker="memory://", set_as_current=False), lazy=True)
     made._listens = True  # the signals stay with the test
@@ -125,6 +131,7 @@ LOOPS: dict[str, Drive | str] = {
     "supervisor.children": "tests/cli/test_supervisor.py",
     "supervisor.logs": "tests/cli/test_supervisor.py",
     "supervisor.parent": "tests/cli/test_supervisor.py",
+    "request": request,
     "sweep.broken": sweep,
     "sweep.failures": sweep,
     "sweep.hint": sweep,
@@ -135,6 +142,7 @@ LOOPS: dict[str, Drive | str] = {
 }
 
 ONE_CALL = {
+    "app/threads.py": "a thread of requests, which turns in a guard",
     "app/health.py": "asks one dependency once, and reports whatever happens",
     "cli/bulk_upload.py": "of a client: its error ends the command with its words",
     "cli/first_run.py": "sends the examples once",
