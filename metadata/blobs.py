@@ -78,6 +78,11 @@ class Blobs:
         says so. One that was missing is healthy again."""
         self._database.run(_placed, replicas)
 
+    def known(self, hashes: Sequence[bytes]) -> frozenset[bytes]:
+        """Those of which there is a blob."""
+        query = select(blob.c.sha256).where(blob.c.sha256.in_(hashes))
+        return self._database.read(lambda connection: frozenset(connection.scalars(query)))
+
     def replicas(self, sha256: bytes) -> list[Replica]:
         """The healthy ones."""
         query = rows.replicas().where(replica.c.blob == sha256, replica.c.state == "healthy").order_by(replica.c.store)

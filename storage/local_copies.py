@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -69,6 +69,39 @@ class LocalCopies:
         """A copy turned out to be wrong."""
         with translated("local copies"):
             self._path(sha256).unlink(missing_ok=True)
+
+    def is_due(self, seconds: float) -> bool:
+        """Has no process of this host heard so for so many seconds? Never, where there was no download yet."""
+        if not self._directory.is_dir():
+            return False
+        with translated("local copies"), self._alone():
+            lock = self._directory / _LOCK
+            if abs(time.time() - lock.stat().st_mtime) < seconds and lock.stat().st_size:
+                return False
+            lock.write_bytes(b"looked")
+            return True
+
+    def held(self) -> list[bytes]:
+        """The hashes of what is here."""
+        with translated("local copies"):
+            return sorted(bytes.fromhex(path.stem) for path in self._directory.glob("*" + _COPY))
+
+    def forget(self, hashes: Iterable[bytes]) -> int:
+        """Remove these, for good, and what dead downloads left; returns how many of these were here."""
+        gone = 0
+        with translated("local copies"), self._alone():
+            parts = len(list(self._directory.glob("*" + _PART))) - len(list(self._coming()))
+            for sha256 in hashes:
+                with suppress(FileNotFoundError):
+                    self._path(sha256).unlink()
+                    gone += 1
+            if gone or parts:
+                directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.fsync(directory)  # or a loss of power could bring them back
+                finally:
+                    os.close(directory)
+        return gone
 
     def _find(self, sha256: bytes, size: int) -> int | None:
         """Open a copy and mark it as just used. One of another size is torn and does not count."""

@@ -30,6 +30,7 @@ from core.loops import Guard
 from core.parent_death import die_with_parent
 from core.settings import Settings
 from pipeline import connections
+from pipeline.copies import keeper
 from pipeline.derive import scratch_root
 from pipeline.leaving import give_everything_back
 from pipeline.scratch import remove_leftovers
@@ -178,6 +179,7 @@ def _orderly_end(**_: object) -> None:
     die_with_parent(os.getppid())
     signal.signal(signal.SIGTERM, _leave)
     _take_over_stores()
+    keeper(services()).start()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
@@ -187,6 +189,7 @@ def _with_threads(sender: Any, **_: object) -> None:
     if "thread" in type(sender.pool).__module__:
         _lanes = Lanes(settings.load())
         _take_over_stores()
+        keeper(services()).start()
 
 
 def _take_over_stores() -> None:

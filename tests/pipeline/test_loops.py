@@ -22,6 +22,7 @@ from app.threads import Threads
 from coordination.leased_locks import LeasedLocks
 from core.model import VariantState
 from pipeline import drain
+from pipeline.copies import keeper
 from pipeline.jobs.live_progress import LiveProgress
 from pipeline.renewal import Renewal
 from pipeline.replicas.accesses import WrittenAccesses
@@ -73,6 +74,13 @@ def live_progress(line: Line, stack: ExitStack) -> Callable[[], object]:
     assert held is not None
     stack.enter_context(LiveProgress(line.services, held, timedelta(minutes=1), lambda _: None))
     return lambda: None
+
+
+def local_copies(line: Line, stack: ExitStack) -> Callable[[], object]:
+    made = keeper(line.services)
+    made._seconds = made._first = 0.05
+    stack.callback(made.close, 10)
+    return made.start
 
 
 def lock_renewal(line: Line, stack: ExitStack) -> Callable[[], object]:
@@ -127,6 +135,7 @@ LOOPS: dict[str, Drive | str] = {
     "lane": work_lane,
     "lease-renewal": renewal,
     "live-progress": live_progress,
+    "local-copies": local_copies,
     "lock-renewal": lock_renewal,
     "supervisor.children": "tests/cli/test_supervisor.py",
     "supervisor.logs": "tests/cli/test_supervisor.py",
