@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 import psycopg2
 from sqlalchemy import Connection
@@ -50,6 +51,10 @@ class Held:
     idle_since: float = 0.0
 
 
+_of_this_process: WeakSet[Connections] = WeakSet()
+"""After a fork the parent's are there too; closing them does nothing."""
+
+
 class Connections:
     def __init__(self, connect: Callable[[], Connection], size: int) -> None:
         """Connects to nothing yet."""
@@ -59,6 +64,7 @@ class Connections:
         self._idle: list[Held] = []  # the one used last is at the end
         self._keeper = Background("idle-connections", self._keep, seconds=0, most_rest_seconds=5)
         self._closed = False
+        _of_this_process.add(self)
 
     def take(self, seconds: float) -> Held | None:
         """A connection within so many seconds. None: every one that this process may have is in use.
@@ -120,7 +126,8 @@ class Connections:
                 connection = self._connect()
                 return Held(connection, session_of(connection))
             except DBAPIError as error:
-                self.close_idle()
+                for one in list(_of_this_process):  # what one of them keeps another may need
+                    one.close_idle()
                 if not is_crowded(error) or time.monotonic() + pause >= ends:
                     raise
             with self._changed:

@@ -108,7 +108,9 @@ def test_nothing_of_a_transaction_stays_with_its_connection(database_url: str, q
 def test_an_idle_connection_that_the_server_ended_is_noticed_before_it_is_used(
     database: Database, proxy: CuttingProxy, query: Query, kind: str
 ) -> None:
+    [idle] = database._ensure_own().connections._idle
     query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'millrace'")
+    _until(lambda: not idle.session.is_sound())  # through the proxy it takes a moment
     assert getattr(database, kind)(ping) == 1
     assert proxy.connected == 2
 
@@ -211,6 +213,16 @@ def test_who_finds_none_left_gives_back_and_waits_for_its_turn(crowded_url: str,
     assert [one.breaker.state for one in databases] == ["closed"] * 3
     for one in databases:
         one.close()
+
+
+def test_what_one_part_of_a_process_keeps_another_gets(crowded_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IDLE_SECONDS", "LAST_IDLE_SECONDS", "LIFE_SECONDS"):
+        monkeypatch.setattr(connections, name, 600.0)
+    first, second = (Database(crowded_url, pool_size=3, deadline_seconds=20) for _ in range(2))
+    for database in (first, second, first):
+        _burst(database, 3)
+    first.close()
+    second.close()
 
 
 def test_none_left_is_said_in_time_and_opens_no_breaker(crowded_url: str, query: Query) -> None:
