@@ -82,6 +82,8 @@ def _sides(directory: Path) -> Iterator[Mapping[str, Side]]:
         PostgresStore("postgres", PostgresOptions.model_validate({"url": server.url_of("postgres")})),
     ]
     try:
+        for store in stores:
+            store.establish()
         yield {"plain": _Plain(directory / "plain"), **{store.name: _Through(store) for store in stores}}
     finally:
         for store in stores:
@@ -179,6 +181,7 @@ def _ranges(directory: Path) -> Comparison:
     """Ranges from the middle of an object of 64 MiB that is in the page cache: what opening and seeking cost."""
     [source] = _sources(directory, 64 * MIB, 1)
     store = FilesystemStore("ranges", FilesystemOptions(root=directory / "ranges"))
+    store.establish()
     with source.path.open("rb") as body:
         store.put("0000", body, size=source.size, sha256=source.sha256, media_type="image/jpeg")
     chance = random.Random(0)

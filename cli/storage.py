@@ -12,13 +12,23 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from cli import storage_catch_up, storage_gc, storage_migrate, storage_policy, storage_rebuild, storage_verify
+from cli import (
+    storage_catch_up,
+    storage_gc,
+    storage_identify,
+    storage_migrate,
+    storage_policy,
+    storage_rebuild,
+    storage_verify,
+)
 from cli.interruption import interruptible
 from core import settings
 from core.errors import Misconfigured
+from pipeline.services import build
 from storage.bench import Bench, Measured
 from storage.interface import ObjectStore
 from storage.registry import open_stores
+from storage.staging import installation
 
 _SIZES = "20KiB,5MiB"
 
@@ -32,6 +42,7 @@ for _command in (
     storage_migrate.migrate,
     storage_verify.verify,
     storage_gc.gc,
+    storage_identify.identify,
     storage_policy.command,
     storage_catch_up.command,
     storage_migrate.jobs,
@@ -77,7 +88,15 @@ def bench(names: tuple[str, ...], sizes: list[int], seconds: float, as_json: boo
 
 
 def _chosen(names: tuple[str, ...]) -> list[ObjectStore]:
-    stores = open_stores(settings.load(), owner=True)
+    """Those that this installation filled, or new ones; where no database says so, whatever is there."""
+    configured = settings.load()
+    if configured.database_url is None:
+        stores = open_stores(configured, owner=True)
+        if installation.kept(configured) is None:  # nothing was ever started here
+            for store in stores.values():
+                store.establish()
+    else:
+        stores = dict(build(configured, owns_stores=True).stores)
     unknown = [name for name in names if name not in stores]
     if unknown:
         raise Misconfigured(f"no store is called {', '.join(unknown)} (there is: {', '.join(stores)})")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from uuid import UUID
 
 import click
 
 from cli import job_progress
-from cli.printable import printable
 from core import settings
 from pipeline.jobs import kinds, orphans
-from pipeline.jobs.arguments import chosen
-from pipeline.replicas import ownership
+from pipeline.replicas.identification import is_ours
 from pipeline.services import Services, build
 
 
@@ -26,31 +23,21 @@ from pipeline.services import Services, build
     type=click.FloatRange(0),
     help="Orphans younger than this stay.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing. Needs no adopted store.")
-@click.option("--adopt", is_flag=True, help="Say that the named stores belong to this installation; remove nothing.")
-@click.option("--take-over", type=click.UUID, metavar="ID", help="With --adopt: they belonged to this one, now gone.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing. Needs no identified store.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
-def gc(
-    names: tuple[str, ...], grace_hours: float, dry_run: bool, adopt: bool, take_over: UUID | None, as_json: bool
-) -> None:
+def gc(names: tuple[str, ...], grace_hours: float, dry_run: bool, as_json: bool) -> None:
     """Remove from the stores what nothing needs any more, while everything runs.
 
-    That is what was deleted, and orphans: objects that no row names. Orphans go only from a store that was adopted,
-    because to a database made anew everything in a store looks like one. Objects whose names are not Millrace's stay.
+    That is what was deleted, and orphans: objects that no row names. They go only from a store that this installation
+    filled (`millrace storage identify`): to a database made anew everything in a store looks like one. Objects whose
+    names are not Millrace's stay.
     Ctrl-C pauses; the same command goes on, also after this process was killed.
     """
-    if adopt and (not names or dry_run):
-        raise click.UsageError("--adopt needs --store, and goes without --dry-run")
-    if take_over is not None and not adopt:
-        raise click.UsageError("--take-over goes with --adopt")
     arguments = {"stores": names, "grace_seconds": grace_hours * 3600}
     services = build(settings.load())
     try:
         if dry_run:
             _print_survey(services, orphans.Collection.of(services, arguments), as_json)
-            return
-        if adopt:
-            _adopt(services, chosen(services, names), take_over)
             return
         job = job_progress.follow(services, kinds.create(services, orphans.KIND, arguments))
     finally:
@@ -58,19 +45,13 @@ def gc(
     job_progress.end(job, as_json=as_json)
 
 
-def _adopt(services: Services, names: list[str], take_over: UUID | None) -> None:
-    for name in names:
-        ownership.adopt(services, name, take_over=take_over)
-        click.echo(f"{printable(name)} belongs to this installation")
-
-
 def _print_survey(services: Services, wanted: orphans.Collection, as_json: bool) -> None:
     found, let_go = orphans.survey(services, wanted)
     if as_json:
-        adopted = {name: ownership.is_ours(services, name) for name in wanted.stores}
+        identified = {name: is_ours(services, name) for name in wanted.stores}
         numbers = {"orphanBytes" if name == "orphan_bytes" else name: count for name, count in asdict(found).items()}
         del numbers["removed"]
-        click.echo(json.dumps({"dryRun": True, **numbers, "letGo": let_go, "adopted": adopted}))
+        click.echo(json.dumps({"dryRun": True, **numbers, "letGo": let_go, "identified": identified}))
         return
     click.echo(
         f"{found.done:,} objects: {found.orphans:,} orphans ({found.orphan_bytes / 1e6:,.1f} MB) would go, and"

@@ -177,7 +177,7 @@ def _wait(supervisor: Supervisor, services: Sequence[Service], stop: Stop) -> No
 def _migrate(configured: Settings, database_url: str) -> None:
     from cli.migrate import bring_up_to_date
 
-    bring_up_to_date(configured.model_copy(update={"database_url": SecretStr(database_url)}))
+    bring_up_to_date(configured.model_copy(update={"database_url": SecretStr(database_url)}), say)
 
 
 def _announce(plan: _Plan, logs: Path) -> None:

@@ -13,7 +13,9 @@
     ├── Superseded            a lease, fence or reservation is no longer ours: begin again from the truth
     ├── Unavailable           a dependency cannot answer now; the work waits and nothing is counted against it
     │   ├── DatabaseUnavailable · BrokerUnavailable · StoreUnavailable
-    │   │   └── StoreFull     no space or quota left in a store (below StoreUnavailable)
+    │   │   ├── StoreFull     no space or quota left in a store (below StoreUnavailable)
+    │   │   ├── NoStore       there is nothing where a store should be: a disk that is not mounted, or a new store
+    │   │   └── StrangeStore  what is there is not what this installation filled
     │   ├── Archived          the bytes are there, and must be restored from an archive before they can be read
     │   ├── Forbidden         a store refuses our credentials: an operator can mend it, the upload is innocent
     │   ├── StagingFull       this host's staging is over its high-water mark
@@ -158,6 +160,14 @@ class StoreUnavailable(Unavailable):
 
 class StoreFull(StoreUnavailable):
     code = "store-full"
+
+
+class NoStore(StoreUnavailable):
+    pass
+
+
+class StrangeStore(StoreUnavailable):
+    code = "strange-store"
 
 
 class Archived(Unavailable):

@@ -150,6 +150,13 @@ store = Table(
     CheckConstraint("state IN ('active', 'draining', 'read-only')", name="state"),
 )
 
+identified_store = Table(
+    "identified_store",
+    metadata,
+    Column("name", Text, primary_key=True),  # it got its marker once, and is not taken for a new one again
+    Column("identified_at", TIME, nullable=False, server_default=NOW),
+)
+
 garbage = Table(
     "garbage",
     metadata,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica, StoreState
 from database.transactions import Database
 from metadata import collection, locking, rows, stretches
-from metadata.schema import blob, garbage, replica, store
+from metadata.schema import blob, garbage, identified_store, replica, store
 from metadata.stretches import Counted
 
 ABANDONED = 500
@@ -29,6 +29,19 @@ class Stores:
         """From its COMMIT on nobody begins anything in the store by what was said before. Waits for those who are at
         that just now, and those who come later wait for it."""
         self._database.run(_set_state, wanted)
+
+    def is_new(self, name: str) -> bool:
+        """Has it no replica, and had it never a marker? One that is reserved or wanted is in no store yet."""
+        return self._database.read(_is_new, name)
+
+    def lacks_identity(self, name: str) -> bool:
+        """Has it replicas, though nobody knows that it ever had a marker?"""
+        return self._database.read(_lacks_identity, name)
+
+    def identified(self, name: str) -> None:
+        """It has its marker, and is new no more."""
+        statement = insert(identified_store).values(name=name).on_conflict_do_nothing()
+        self._database.run(lambda connection: connection.execute(statement))
 
     def count(self, name: str, after: bytes) -> Counted:
         """Replicas that are recorded in a store, reserved ones left out, within one stretch."""
@@ -61,6 +74,22 @@ def _set_state(connection: Connection, wanted: StoreState) -> None:
             where=or_(store.c.state != wanted.state, store.c.successor.is_distinct_from(wanted.successor)),
         )
     )
+
+
+def _holds(name: str) -> ColumnElement[bool]:
+    return exists().where(replica.c.store == name, replica.c.state == "healthy")
+
+
+def _was_identified(name: str) -> ColumnElement[bool]:
+    return exists().where(identified_store.c.name == name)
+
+
+def _is_new(connection: Connection, name: str) -> bool:
+    return not connection.scalar(select(or_(_holds(name), _was_identified(name))))
+
+
+def _lacks_identity(connection: Connection, name: str) -> bool:
+    return bool(connection.scalar(select(and_(_holds(name), ~_was_identified(name)))))
 
 
 def _abandon(connection: Connection, name: str) -> int:

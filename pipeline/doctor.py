@@ -13,13 +13,14 @@ from typing import Any, Generic, TypeVar
 
 from coordination.probes import RedisProbe
 from core import troubles
-from core.errors import Archived, Forbidden, MillraceError, Misconfigured, StoreFull
+from core.errors import Archived, Forbidden, MillraceError, Misconfigured, NoStore, StoreFull
 from core.findings import Check, Finding, Grade, note, ok, problem
 from core.settings import Settings
 from database.transactions import Database
 from metadata.probes import PostgresProbe
 from pipeline import connections
 from pipeline.advice import advise
+from pipeline.replicas.whose import whose
 from pipeline.wants import Profiles
 from storage import registry
 from storage.interface import ObjectStore
@@ -153,7 +154,8 @@ def _store(settings: Settings, name: str) -> Patient:
         store = registry.open_stores(probed)[name]
         opened.append((store, StoreProbe(store, registry.describe(probed)[name])))
         probe = opened[0][1]
-        return probe.checks_of_reading(*reading) if reading else probe.checks()
+        marker = Check("marker", lambda: whose(settings, store, reading=reading is not None), needed=True)
+        return [marker, *(probe.checks_of_reading(*reading) if reading else probe.checks())]
 
     def clean_up() -> Finding:
         return opened[0][1].clean_up()  # there is one: `last` is asked only where opening went well
@@ -221,6 +223,8 @@ def _failed(check: str, failure: Exception) -> Finding:
         return problem(check, failure.detail, "correct the settings; `millrace config` prints what is in force")
     if isinstance(failure, StoreFull):
         return problem(check, failure.detail, "make room: nothing is lost, uploads wait in staging meanwhile")
+    if isinstance(failure, NoStore):
+        return problem(check, failure.detail, "nothing is lost, uploads wait in staging meanwhile")
     if isinstance(failure, Forbidden):
         return problem(check, failure.detail, "check the credentials, and their rights on this bucket or directory")
     if isinstance(failure, MillraceError):

@@ -7,6 +7,8 @@ is away knows it all the same.
 from __future__ import annotations
 
 import logging
+import time
+from typing import Final
 from uuid import UUID
 
 from core.errors import Misconfigured, Unavailable
@@ -14,16 +16,20 @@ from core.settings import Settings
 from metadata.inventory import Inventory
 from storage.staging import installation
 
+ASK_SECONDS: Final = 30.0
+AWAY_SECONDS: Final = 1.0
+
 log = logging.getLogger(__name__)
 
 
 class Installation:
-    """Safe for threads and for fork."""
+    """Safe for threads and for fork. PostgreSQL is asked now and then, and what it said last counts meanwhile."""
 
     def __init__(self, settings: Settings, inventory: Inventory) -> None:
         self._settings = settings
         self._inventory = inventory
         self._known: UUID | None = None
+        self._ask_at, self._answers = float("-inf"), False
 
     def known(self) -> UUID | None:
         """Say it without asking anything but this host's disk. None: this host never heard of it."""
@@ -37,15 +43,23 @@ class Installation:
         Raises:
             DatabaseUnavailable: it is away, and this host never heard of its installation.
         """
+        if self._known is not None and time.monotonic() < self._ask_at:
+            return self._known
         try:
             said = self._inventory.make_installation()
         except Unavailable:
             if (known := self.known()) is None:
                 raise
+            self._ask_at, self._answers = time.monotonic() + AWAY_SECONDS, False
             return known
+        self._ask_at, self._answers = time.monotonic() + ASK_SECONDS, True
         if said != self.known():
             self._remember(said)
         return said
+
+    def answered(self) -> bool:
+        """Did PostgreSQL answer lately?"""
+        return time.monotonic() < self._ask_at and self._answers
 
     def _remember(self, said: UUID) -> None:
         if self._known is not None:

@@ -25,10 +25,12 @@ from pipeline.replicas.accesses import Accesses, open_accesses
 from pipeline.replicas.demotion import Demotions
 from pipeline.replicas.failover import silence_of
 from pipeline.replicas.placement import Placements
+from pipeline.replicas.recognition import StoreRecognition
 from pipeline.rests import Rests
 from pipeline.wants import Profiles
 from storage.interface import ObjectStore
 from storage.local_copies import LocalCopies
+from storage.recognised import RecognisedStore, bare
 from storage.registry import open_stores, options_of
 from storage.staging.keys import KeyIndex
 from storage.staging.staging import Staging
@@ -87,6 +89,8 @@ class Services:
     metadata: Metadata
     installation: Installation
     stores: Mapping[str, ObjectStore]
+    """Usable while they are the ones that this installation filled."""
+    recognitions: Mapping[str, StoreRecognition]
     placements: Placements
     demotions: Demotions
     profiles: Profiles
@@ -123,7 +127,7 @@ class Services:
 
     @cached_property
     def _silences(self) -> Mapping[str, Silence]:
-        return {name: silence_of(store) for name, store in self.stores.items()}
+        return {name: silence_of(bare(store)) for name, store in self.stores.items()}
 
     @property
     def default_store(self) -> ObjectStore:
@@ -178,13 +182,25 @@ def build(
         )
     metadata = Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds)
     cache, hints = open_cache(settings), hints or NoHints()
+    options = options_of(settings)
     states = StoreStates(metadata)
-    placements = Placements.parse(settings, options_of(settings), states, states.forget)
+    placements = Placements.parse(settings, options, states, states.forget)
+    installation, opened = Installation(settings, metadata.inventory), open_stores(settings, owner=owns_stores)
+    recognitions = {
+        name: StoreRecognition(
+            store,
+            installation,
+            metadata.stores,
+            looks_are_cheap=options[name].looks_are_cheap,
+        )
+        for name, store in opened.items()
+    }
     return Services(
         settings=settings,
         metadata=metadata,
-        installation=Installation(settings, metadata.inventory),
-        stores=open_stores(settings, owner=owns_stores),
+        installation=installation,
+        stores={name: RecognisedStore(store, recognitions[name]) for name, store in opened.items()},
+        recognitions=recognitions,
         placements=placements,
         demotions=Demotions.parse(settings, placements),
         profiles=Profiles.parse(settings),

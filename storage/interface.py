@@ -5,9 +5,10 @@ everything else (`..`, absolute, empty) with `ValueError` before it touches anyt
 one is a bug and not an input. Objects are immutable: no key is ever written twice with other bytes.
 
 Errors: `NotFound` (there is no such object), `Forbidden` (credentials or rights refused), `StoreUnavailable` (time-out,
-refused connection, 5xx: try later), `StoreFull` (no space or quota left: try later, and tell the operator), `Archived`
-(the object to read or to copy is in an archive: `restore` it first), `Corrupt` (the bytes do not have the promised size
-or hash), `AlreadyExists` (the key holds other bytes), `InvalidRange`. No library's own exception leaves a backend.
+refused connection, 5xx: try later), `NoStore` (nobody has established it, or its disk is not mounted), `StoreFull` (no
+space or quota left: try later, and tell the operator), `Archived` (the object to read or to copy is in an archive:
+`restore` it first), `Corrupt` (the bytes do not have the promised size or hash), `AlreadyExists` (the key holds other
+bytes), `InvalidRange`. No library's own exception leaves a backend.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class ObjectStore(Protocol):
     @property
     def breaker(self) -> BreakerState:
         """`open`: the store did not answer lately, and calls fail at once. Always `closed` where nothing can hang."""
+
+    def establish(self) -> None:
+        """Make what the objects lie in (directories, tables), where it is not there yet. No other method does: a store
+        whose disk is not mounted must not begin anew below the mount point. Once, before anything is in it."""
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         """Create the object from `body` (read from its present position), all or nothing.

@@ -23,6 +23,7 @@ from storage.filesystem.store import FilesystemStore
 from storage.interface import ObjectStore
 from storage.os_errors import translated
 from storage.reading import verified_blocks
+from storage.recognised import bare
 
 _LOCK = "lock"
 _COPY = ".copy"
@@ -48,7 +49,7 @@ class LocalCopies:
             Busy: another process of this host is still bringing it.
             Corrupt: the store's bytes are not the promised ones.
         """
-        if isinstance(store, FilesystemStore):
+        if isinstance(bare(store), FilesystemStore):
             with store.open(key) as file:
                 _require_size(file, key, size)
                 yield file

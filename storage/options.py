@@ -29,6 +29,9 @@ class StoreOptions(Section):
     one_owner: ClassVar[bool] = False
     """One process at a time can write to such a store; others read it at most."""
 
+    looks_are_cheap: ClassVar[bool] = False
+    """To look for the marker costs next to nothing beside a write, so every writer looks."""
+
     kind: str
     tier: Tier = "warm"
     """Of several stores that hold the same bytes, the hotter is read first."""

@@ -14,6 +14,9 @@ class _Asked(Protocol):
 
 
 class ServedHere:
+    def establish(self) -> None:
+        """There is nothing to make."""
+
     def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
         del source
         require_legal(source_key)

@@ -9,6 +9,7 @@ way of all objects: into `garbage` first, by a transaction that asks for their n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from core.errors import NoStore
 from core.failpoints import failpoint
 from core.model import Job
 from metadata.inventory import Named
@@ -24,10 +26,11 @@ from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.arguments import Arguments, chosen
 from pipeline.jobs.flow import Heed
 from pipeline.jobs.running import Step
-from pipeline.replicas.ownership import require_ours
+from pipeline.replicas.identification import require_ours
 from pipeline.services import Services
 from storage.interface import Stored
 from storage.object_keys import MARKER, named
+from storage.recognised import bare
 
 KIND: Final = "gc"
 BATCH = 500
@@ -79,11 +82,12 @@ def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
 
 def survey(services: Services, wanted: Collection) -> tuple[Progress, int]:
     """What gc would find now, and how many objects the rows have let go already. Changes nothing, and needs no marker:
-    it is how a person sees what adopting a store would mean."""
+    it is how a person sees what identifying a store would mean."""
     sweep = _Sweep(services, wanted, services.metadata.inventory.last_generation(), Progress())
     for name in wanted.stores:
-        for objects in batches(services.store(name).scan(), BATCH):
-            sweep.orphans(name, objects)
+        with suppress(NoStore):  # nothing was put there yet; or it is not mounted, and not identified either
+            for objects in batches(bare(services.store(name)).scan(), BATCH):
+                sweep.orphans(name, objects)
     return sweep.progress, services.metadata.inventory.count_garbage(wanted.stores)
 
 

@@ -82,7 +82,7 @@ def _look(services: Services, sha256: bytes) -> tuple[Replica, int]:
         try:
             return replica, services.store(replica.store).restore(replica.key)
         except NotFound as error:
-            sources.mark(services, replica, "missing", error.detail)
+            sources.miss(services, replica, error)
             services.lookups.forget_replicas(sha256)
         except Unavailable as error:
             problem = error

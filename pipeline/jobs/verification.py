@@ -198,6 +198,7 @@ class _Run:
         self._count(done_bytes=min(one.blob.size, self.progress.total_bytes - self.progress.done_bytes), **more)
 
     def _mark(self, one: Replica, state: Literal["missing", "corrupt"], detail: str) -> None:
+        self.services.recognitions[one.store].look()
         if self.services.metadata.repairs.mark(one, state, detail) == "marked":
             self.services.lookups.forget_replicas(one.blob.sha256)
             where = {"store": one.store, "key": one.key}

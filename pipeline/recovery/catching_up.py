@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from core.errors import Archived, Misconfigured, NotFound, Superseded
+from core.errors import Archived, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from metadata.inventory import Named
 from pipeline.jobs.orphans import batches
 from pipeline.replicas import sources
-from pipeline.replicas.ownership import found as marker_of
+from pipeline.replicas.identification import require_ours
 from pipeline.services import Services
 from storage.interface import ObjectStore, Stored
 from storage.object_keys import named
@@ -59,26 +59,17 @@ def catch_up(
     """Yields how far it has come; `unknown` is called with each object that the database knows nothing of.
 
     Raises:
-        Misconfigured: a store belongs to another installation.
+        Misconfigured: a store is not the one that this installation filled.
         Unavailable: a store does not answer. Begin again later.
     """
     for name in services.stores:
-        _require_nobody_elses(services, name)
+        require_ours(services, name)
     run = _Run(services, dry_run, unknown, CaughtUp(generation=services.metadata.inventory.last_generation()))
     for name in services.stores:
         for objects in batches(services.store(name).scan(), BATCH):
             run.look(name, objects)
             yield run.so_far
     yield run.so_far
-
-
-def _require_nobody_elses(services: Services, name: str) -> None:
-    whose, own = marker_of(services, name), services.metadata.inventory.installation()
-    if whose not in (None, own):
-        raise Misconfigured(
-            f"the store {name!r} belongs to the installation {whose}, and this database to {own or 'none'}: what lies"
-            " there is not this one's to take"
-        )
 
 
 @dataclass

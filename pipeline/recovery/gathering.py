@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from core.errors import Corrupt, Misconfigured, NotFound, Unavailable
+from core.errors import Corrupt, Misconfigured, NoStore, NotFound, Unavailable
 from pipeline.catalogue import segments
 from pipeline.catalogue.keys import Segment
 from pipeline.catalogue.lines import Line
 from pipeline.jobs.orphans import BATCH, batches
 from pipeline.recovery.gathered import Gathered
-from pipeline.replicas import ownership
+from pipeline.replicas.recognition import marker_of
 from pipeline.services import Services
 from storage.interface import ObjectStore
 from storage.object_keys import named
+from storage.recognised import bare
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +47,21 @@ def gather(services: Services, into: Gathered, told: Told) -> Sources:
         Misconfigured: a newer Millrace wrote the catalogue, or there is something else in the place of a marker.
     """
     sources = Sources()
-    for store in services.stores.values():
-        _read_catalogue(store, into, sources, told)
-    for name, store in services.stores.items():
+    stores = {name: bare(store) for name, store in services.stores.items()}  # whose they are is what they tell
+    for store in stores.values():
+        try:
+            _read_catalogue(store, into, sources, told)
+        except NoStore as error:
+            raise NoStore(f"{error.detail} If it is a new one, name it in the settings after the rebuild") from None
+    for name, store in stores.items():
         for batch in batches(store.scan(), BATCH):
             ours = [(*key, one) for one in batch if (key := named(one.key)) is not None]
             into.add_objects(name, ours)
             sources.objects += len(ours)
             told("listing the stores", sources.objects, None)
-        whose = ownership.found(services, name)
-        if whose is not None:
-            sources.installations[name] = whose
+        marker = marker_of(store)
+        if marker is not None:
+            sources.installations[name] = marker.installation
     into.complete()
     return sources
 

@@ -6,6 +6,7 @@ So a rebuild that is killed at any moment has changed nothing, and the way to go
 
 from __future__ import annotations
 
+import logging
 import mimetypes
 import os
 from collections.abc import Iterable
@@ -23,9 +24,13 @@ from pipeline.recovery import gathering, loading
 from pipeline.recovery.gathered import Gathered, Unnamed
 from pipeline.recovery.gathering import Sources, Told
 from pipeline.recovery.loading import LISTED, Loaded
+from pipeline.replicas.identification import identify_filled
 from pipeline.scratch import scratch
 from pipeline.services import Services
 from storage.reading import verified_blocks
+from storage.recognised import bare
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def rebuild(services: Services, told: Told, *, dry_run: bool = False, save_unnam
                 lambda loader: _fed(loading.load(services, gathered, loader, installed, told))
             )
             failpoint("rebuild.after-commit")
+            identify_filled(services, log.info)  # those without a marker; `millrace migrate` would do it, too
         saved = 0 if save_unnamed is None else _save(services, gathered.unnamed(), save_unnamed, told)
         count, size = gathered.count_unnamed()
         listed = list(islice(gathered.unnamed(), LISTED))
@@ -91,7 +97,7 @@ def _save(services: Services, unnamed: Iterable[Unnamed], directory: Path, told:
 def _saved(services: Services, one: Unnamed, directory: Path) -> bool:
     scratch = directory / f".{one.sha256.hex()}"
     try:
-        with services.store(one.store).open(one.key) as body, scratch.open("wb+") as file:
+        with bare(services.store(one.store)).open(one.key) as body, scratch.open("wb+") as file:
             for block in verified_blocks(body, size=one.size, sha256=one.sha256):
                 file.write(block)
             file.flush()

@@ -86,7 +86,7 @@ def _first(
                     services.accesses.note(replica)
                 break
             except NotFound as error:
-                mark(services, replica, "missing", error.detail)
+                miss(services, replica, error)
                 tried[replica] = error
             except Corrupt as error:
                 doubt(services, replica, error)
@@ -121,6 +121,15 @@ def is_whole(services: Services, replica: Replica, *, throttle: Throttle = UNTHR
     return True
 
 
+def miss(services: Services, replica: Replica, error: NotFound) -> None:
+    """One answer condemns nothing: a second one decides."""
+    with suppress(Unavailable):
+        try:
+            services.store(replica.store).head(replica.key)
+        except NotFound:
+            mark(services, replica, "missing", error.detail)
+
+
 def doubt(services: Services, replica: Replica, error: Corrupt, *, throttle: Throttle = UNTHROTTLED) -> None:
     """One reading condemns nothing: a bit that flipped on its way says nothing of the bytes that lie there."""
     with suppress(Unavailable):
@@ -140,7 +149,9 @@ def _candidates(services: Services, sha256: bytes) -> Iterator[tuple[Replica, bo
 
 
 def mark(services: Services, replica: Replica, state: Literal["missing", "corrupt"], detail: str) -> None:
+    """Only in a store that is ours at this moment: what another one lacks says nothing."""
     with suppress(Unavailable):  # whoever reads it next finds the same
+        services.recognitions[replica.store].look()
         outcome = services.metadata.repairs.mark(replica, state, detail)
         said = {"store": replica.store, "key": replica.key, "state": state, "detail": detail}
         if outcome == "marked":

@@ -6,7 +6,8 @@ new directory changed after it: what `put` returned survives a loss of power, an
 back after one. Directories are opened one below the other and never through a symbolic link, so no name leads out of
 `root`.
 
-What dead processes left in `tmp/` is removed when a process first uses the store (storage/temporary_files.py).
+The root is made by `establish` alone: anybody else who finds no `objects/` in it takes the disk for one that is not
+mounted. What dead processes left in `tmp/` is removed when a process first uses the store (storage/temporary_files.py).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from stat import S_ISREG
 from threading import Lock
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, ClassVar, Literal, cast
 
 from core.breaker import BreakerState
-from core.errors import AlreadyExists, NotFound, StoreUnavailable
+from core.errors import AlreadyExists, NoStore, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from storage.filesystem.directories import make_durably, open_or_make
 from storage.filesystem.fan_out import parts, walk
@@ -47,6 +48,8 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class FilesystemOptions(DiskOptions):
+    looks_are_cheap: ClassVar[bool] = True
+
     kind: Literal["filesystem"] = "filesystem"
     sync_to_disk: bool = True
 
@@ -75,6 +78,11 @@ class FilesystemStore(ServedHere):
     @property
     def breaker(self) -> BreakerState:
         return "closed"
+
+    def establish(self) -> None:
+        with self._errors("establish"):
+            for folder in (self._root / "tmp", self._root / "objects"):
+                make_durably(folder, sync=self._sync)
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         del media_type
@@ -206,7 +214,7 @@ class FilesystemStore(ServedHere):
     def _directory(self, path: tuple[str, ...]) -> int | None:
         """A descriptor of a directory below `objects/`; None: it is not there. Losing `objects/` itself is an error,
         or an unmounted disk would look like an empty store."""
-        current = os.open(self._objects, DIRECTORY)
+        current = self._open_objects()
         for name in path:
             try:
                 below = os.open(name, DIRECTORY, dir_fd=current)
@@ -227,7 +235,7 @@ class FilesystemStore(ServedHere):
                 os.close(directory)
 
     def _make_directories(self, path: tuple[str, ...]) -> int:
-        current = os.open(self._objects, DIRECTORY)
+        current = self._open_objects()
         for depth, name in enumerate(path, start=1):
             try:
                 below = open_or_make(name, current)
@@ -270,16 +278,27 @@ class FilesystemStore(ServedHere):
             raise AlreadyExists(f"{key} holds other bytes")
 
     def _prepare(self) -> None:
-        """Make the folders and remove what dead processes left, once, at the first use."""
+        """Remove what dead processes left, once, at the first use.
+
+        Raises:
+            NoStore: there is no `objects/`, and so no store.
+        """
         if self._ready:
             return
         with self._preparing, self._errors("open"):
             if self._ready:
                 return
-            for folder in (self._root / "objects", self._root / "tmp"):
-                make_durably(folder, sync=self._sync)
+            os.close(self._open_objects())
+            with suppress(FileExistsError):  # what copies a store may leave an empty folder out
+                (self._root / "tmp").mkdir()
             remove_leftovers(self._root / "tmp")
             self._ready = True
+
+    def _open_objects(self) -> int:
+        try:
+            return os.open(self._objects, DIRECTORY)
+        except FileNotFoundError:
+            raise NoStore(f"{self.name}: there is no {self._objects}: is its disk mounted?") from None
 
     def _errors(self, subject: str) -> AbstractContextManager[None]:
         return translated(f"{self.name}: {subject}")

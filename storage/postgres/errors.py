@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.errors import Corrupt, DatabaseUnavailable, Forbidden, StoreFull, StoreUnavailable
+from core.errors import Corrupt, DatabaseUnavailable, Forbidden, NoStore, StoreFull, StoreUnavailable
 from database.errors import logged, sqlstate, translated
 
 _DISK_FULL = "53100"
@@ -48,7 +48,7 @@ def _said(state: str) -> Exception | None:
     if state == _DATA_CORRUPTED:
         return Corrupt(f"PostgreSQL found damaged data ({state})")
     if state in _TABLES_MISSING:  # never `NotFound`: a dropped schema is not an empty store
-        return StoreUnavailable(f"the tables of this store are gone ({state})")
+        return NoStore(f"the tables of this store are gone ({state})")
     if state.startswith(_INTERNAL):
         return StoreUnavailable(f"PostgreSQL cannot answer ({state})")
     return None

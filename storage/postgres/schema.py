@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
-from core.errors import Forbidden, StoreUnavailable
+from core.errors import Forbidden, NoStore, StoreUnavailable
 from database.errors import sqlstate
 from database.transactions import Database
 
@@ -57,13 +57,30 @@ STEPS = (
 )
 
 
-def ensure(database: Database, schema: str) -> None:
-    """
+def establish(database: Database, schema: str) -> None:
+    """Make what is missing.
+
     Raises:
-        Forbidden: the role may not make what is missing; says what to run.
+        Forbidden: the role may not do that; says what to run.
         StoreUnavailable: no answer, or a newer Millrace made the tables.
     """
+    _bring_up_to_date(database, schema, database.read(_version, schema))
+
+
+def require(database: Database, schema: str) -> None:
+    """Look that the tables are there, and bring them up to date.
+
+    Raises:
+        NoStore: there are none.
+        Forbidden, StoreUnavailable: as `establish`.
+    """
     found = database.read(_version, schema)
+    if found == 0:
+        raise NoStore(f"its database has no tables of a store in the schema {schema}: is it the right database?")
+    _bring_up_to_date(database, schema, found)
+
+
+def _bring_up_to_date(database: Database, schema: str, found: int) -> None:
     if found > len(STEPS):
         raise StoreUnavailable(f"the schema {schema} is of a newer Millrace: use that one")
     if found < len(STEPS):

@@ -25,7 +25,7 @@ from storage.object_keys import require_legal
 from storage.postgres.errors import KeyTaken, meaning, named
 from storage.postgres.options import PostgresOptions
 from storage.postgres.reading import Readers
-from storage.postgres.schema import ensure
+from storage.postgres.schema import establish, require
 from storage.postgres.writing import NewObject, Upload, put_whole, remove, sweep
 from storage.reading import verified_blocks
 from storage.served_here import ServedHere
@@ -68,6 +68,10 @@ class PostgresStore(ServedHere):
     @property
     def breaker(self) -> BreakerState:
         return self._database.breaker.state
+
+    def establish(self) -> None:
+        with named(self.name):
+            establish(self._database, self._options.schema_name)
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         require_legal(key)
@@ -176,12 +180,12 @@ class PostgresStore(ServedHere):
         return found
 
     def _prepare(self) -> None:
-        """Make the tables, once, at the first use."""
+        """Look for the tables, once, at the first use."""
         if self._ready:
             return
         with self._preparing, named(self.name):
             if not self._ready:
-                ensure(self._database, self._options.schema_name)
+                require(self._database, self._options.schema_name)
                 self._ready = True
 
     def _pool(self, size: int) -> Database:

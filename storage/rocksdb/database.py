@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from core.errors import MillraceError, Misconfigured, StoreUnavailable
+from core.errors import MillraceError, Misconfigured, NoStore, StoreUnavailable
 from storage.os_errors import translated as os_translated
 from storage.rocksdb.errors import held_by_another, translated
 from storage.rocksdb.options import MISSING, RocksdbOptions
@@ -45,6 +45,13 @@ class Database(Protocol):
             StoreUnavailable: this process does not own the database.
         """
 
+    def establish(self) -> None:
+        """Make it, if there is none.
+
+        Raises:
+            StoreUnavailable: this process does not own it.
+        """
+
     def close(self) -> None: ...
 
 
@@ -68,6 +75,12 @@ class Owner:
                 opened = self._opened = self._opened or self._open()
         return opened
 
+    def establish(self) -> None:
+        with os_translated(f"{self._name}: establish"):
+            self._path.mkdir(parents=True, exist_ok=True)
+        with self._opening:
+            self._opened = self._opened or self._open(create=True)
+
     def close(self) -> None:
         with self._opening:
             if self._opened is not None:
@@ -75,12 +88,12 @@ class Owner:
                     self._opened.close()
             self._opened = None
 
-    def _open(self) -> Rdict:
-        with os_translated(f"{self._name}: open"):
-            self._path.mkdir(parents=True, exist_ok=True)
+    def _open(self, *, create: bool = False) -> Rdict:
+        if not create:
+            require_made(self._name, self._path)
         try:
             with translated(f"{self._name}: open"):
-                return read_write(self._path, self._options)
+                return read_write(self._path, self._options, create=create)
         except StoreUnavailable as error:
             if held_by_another(error):
                 reason = (
@@ -113,6 +126,9 @@ class Reader:
             f"{self._name} is a RocksDB, which one process owns, and this one only reads it: what writes to it runs in"
             " `millrace worker all --pool threads`"
         )
+
+    def establish(self) -> None:
+        self.to_write()
 
     def close(self) -> None:
         with self._lock:
@@ -147,13 +163,23 @@ class Reader:
         return opened
 
     def _open(self) -> Rdict:
-        if not (self._path / "CURRENT").exists():
-            raise StoreUnavailable(f"{self._name}: there is no RocksDB in {self._path} yet; its owner makes it")
+        require_made(self._name, self._path)
         # Only RocksDB's log of messages goes there. It stays open without a name, and nothing is left by a kill.
         with TemporaryDirectory(prefix="millrace-rocksdb-") as messages, translated(f"{self._name}: open"):
             self._opened = secondary(self._path, Path(messages), self._options)
         self._opened_at = self._followed_at = time.monotonic()
         return self._opened
+
+
+def require_made(name: str, path: Path) -> None:
+    """
+    Raises:
+        NoStore: there is no database.
+    """
+    if not (path / "CURRENT").exists():
+        raise NoStore(
+            f"{name}: there is no RocksDB in {path}. In a new store its owner makes it; else: is its disk mounted?"
+        )
 
 
 def require_library(name: str) -> None:

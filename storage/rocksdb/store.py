@@ -74,6 +74,9 @@ class RocksdbStore(ServedHere):
     def breaker(self) -> BreakerState:
         return "closed"
 
+    def establish(self) -> None:
+        self._database.establish()
+
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         require_legal(key)
         database = self._to_write()

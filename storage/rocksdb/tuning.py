@@ -20,11 +20,11 @@ TOMBSTONES, OF_ENTRIES = 64, 128
 """A file with so many deletions in a row is compacted soon, so that deleted bodies give their space back."""
 
 
-def read_write(path: Path, options: RocksdbOptions) -> Rdict:
+def read_write(path: Path, options: RocksdbOptions, *, create: bool) -> Rdict:
     from rocksdict import AccessType, Rdict
 
     tuned = _tuned(options)
-    tuned.create_if_missing(True)
+    tuned.create_if_missing(create)
     tuned.set_max_open_files(options.max_open_files)
     tuned.set_max_background_jobs(options.max_background_jobs)
     tuned.set_max_write_buffer_number(MEMTABLES)

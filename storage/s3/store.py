@@ -47,6 +47,9 @@ class S3Store:
     def breaker(self) -> BreakerState:
         return self._service.breaker.state
 
+    def establish(self) -> None:
+        """A bucket is made by a person, who says where and for whom."""
+
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         require_legal(key)
         return self._writer.put(Wanted(key, size, sha256, media_type), body)

@@ -60,12 +60,13 @@ def test_a_service_that_honours_them_and_one_without_the_bucket(tmp_path: Path, 
         for check in ("read", "range", "large body", "link", "latency"):
             found = said.finding("store:ice", check)
             assert (found["grade"], "archive" in found["detail"]) == ("note", True)
-        assert "NoSuchBucket" in said.finding("store:lost", "write")["detail"]
+        assert "NoSuchBucket" in said.finding("store:lost", "marker")["detail"]
         assert server.keys("probes") == []
 
 
 def test_what_a_killed_examination_left_is_removed_once_it_is_old(tmp_path: Path, services: Settings) -> None:
     store = FilesystemStore("main", FilesystemOptions(root=tmp_path / "store"))
+    store.establish()
     for name in ("old", "young"):
         store.put(
             EXAMINED + name, io.BytesIO(b"x"), size=1, sha256=hashlib.sha256(b"x").digest(), media_type="image/png"
@@ -117,6 +118,7 @@ def test_a_store_with_one_owner_is_only_read(tmp_path: Path, services: Settings)
     """The doctor must not take the place of the worker that owns it."""
     options = {"kind": "rocksdb", "root": str(tmp_path / "owned")}
     owner = RocksdbStore.owned("owned", RocksdbOptions.model_validate(options))
+    owner.establish()
     try:
         owner.put("a", io.BytesIO(b"x"), size=1, sha256=hashlib.sha256(b"x").digest(), media_type="image/png")
         said = doctor(
@@ -135,9 +137,9 @@ def test_a_store_with_one_owner_is_only_read(tmp_path: Path, services: Settings)
 
 def test_a_store_that_takes_nothing_new_is_only_read(tmp_path: Path, services: Settings) -> None:
     root = tmp_path / "old"
-    FilesystemStore("old", FilesystemOptions(root=root)).put(
-        "a", io.BytesIO(b"x"), size=1, sha256=hashlib.sha256(b"x").digest(), media_type="image/png"
-    )
+    store = FilesystemStore("old", FilesystemOptions(root=root))
+    store.establish()
+    store.put("a", io.BytesIO(b"x"), size=1, sha256=hashlib.sha256(b"x").digest(), media_type="image/png")
     before = sorted(path.stat().st_mtime_ns for path in root.rglob("*"))
     said = doctor(
         tmp_path,

@@ -14,7 +14,8 @@ import pytest
 
 from core.model import Asset
 from core.sections import Placement
-from pipeline.replicas.ownership import MARKER
+from storage.object_keys import MARKER
+from storage.recognised import bare
 from tests.cli.storage_command import StorageCommand
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents
@@ -117,17 +118,19 @@ def test_interrupted_it_is_paused_and_gone_on_with(installation: Installation, a
     assert "millrace storage jobs resume" in complained
 
 
-def test_gc_removes_orphans_once_the_store_is_adopted(installation: Installation, assets: list[Asset]) -> None:
+def test_gc_removes_orphans_once_the_store_is_identified(installation: Installation, assets: list[Asset]) -> None:
     line = installation.line
     kept = keys(line)
     key = orphan(line)
+    bare(line.services.store("main")).delete([MARKER])
     code, _, complained = installation.run("gc", "--store", "main")
     assert code == 1
-    assert "millrace storage gc --adopt --store main" in complained
-    assert key in keys(line)
-    assert installation.run("gc", "--adopt")[0] == 2
-    assert installation.run("gc", "--adopt", "--store", "main")[0] == 0
-    assert MARKER in {one.key for one in line.services.store("main").scan()}
+    assert "millrace storage identify main" in complained
+    assert key in {path.name for path in (installation.home / "main").rglob("*")}
+    assert installation.run("identify", "nowhere")[0] == 1
+    code, said, _ = installation.run("identify", "main")
+    assert (code, "main carries the marker" in said) == (0, True)
+    assert f"{len(kept)} of {len(kept)} recorded objects" in said
     code, said, _ = installation.run("gc", "--store", "main", "--json")
     assert code == 0
     assert (json.loads(said)["progress"]["orphans"], json.loads(said)["progress"]["removed"]) == (1, 1)
@@ -142,7 +145,7 @@ def test_a_dry_run_of_gc_changes_nothing(installation: Installation, assets: lis
     assert code == 0
     found = json.loads(said)
     assert (found["orphans"], found["orphanBytes"], found["letGo"]) == (1, 11, 0)
-    assert found["adopted"] == {"far": False, "fast": False, "main": False}
+    assert found["identified"] == {"far": True, "fast": False, "main": True}
     code, said, _ = installation.run("gc", "--dry-run")
     assert "1 orphans (0.0 MB) would go" in said
     assert (contents(installation.home), rows(installation.line)) == before

@@ -84,7 +84,7 @@ def test_hybrid_small_bytes_are_rows_and_large_ones_files(start: Start, tmp_path
     assert held(stack, large.sha256) == ["files"]
     assert [held(stack, one) for one in thumbs] == [["rows"]] * 4
     assert files(tmp_path / "srv" / "millrace" / "objects") == [large.sha256]
-    [(objects,)] = stack.sql("SELECT count(*) FROM millrace_objects.blob_object")
+    [(objects,)] = stack.sql("SELECT count(*) FROM millrace_objects.blob_object WHERE strpos(key, '.') > 0")
     assert objects == 1 + len(set(thumbs))
     assert (content(stack, "/small.jpg"), content(stack, "/large.png")) == (SMALL, LARGE)
     assert len(content(stack, "/large.png", "?profile=thumb")) > 0

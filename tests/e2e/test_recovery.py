@@ -47,7 +47,6 @@ class Recovered:
 @pytest.fixture(scope="module")
 def recovered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recovered]:
     with Stack(tmp_path_factory.mktemp("recovery"), settings=CATALOGUE + SETTINGS) as stack:
-        assert command(stack, "gc", "--adopt", "--store", "main")[0] == 0
         armed = [stack.arm(step, "kill") for step in ("catalogue.after-put", "catalogue.after-forget")]
         addresses = populate(stack)
         for one in armed:  # the writer dies, and another one goes on
@@ -150,6 +149,6 @@ def test_gc_knows_the_store_as_its_own(recovered: Recovered) -> None:
     code, said, complained = command(recovered.stack, "gc", "--dry-run", "--json")
     assert code == 0, complained
     found = json.loads(said)
-    assert found["adopted"] == {"main": True}
+    assert found["identified"] == {"main": True}
     assert (found["foreign"], found["ahead"]) == (0, 0)
     assert found["catalogue"] > 0

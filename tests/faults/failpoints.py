@@ -50,7 +50,7 @@ ELSEWHERE = {
         ),
         "pipeline/test_compaction": ("catalogue.after-merge", "catalogue.after-carry"),
         "pipeline/test_rebuild": ("rebuild.before-commit", "rebuild.after-commit"),
-        "pipeline/test_orphans": ("gc.after-discard", "adopt.after-delete"),
+        "pipeline/test_orphans": ("gc.after-discard", "identify.after-delete", "identify.after-mark"),
         "pipeline/test_remaking": ("remake.before-commit",),
         "pipeline/test_restoration": ("restore.after-look",),
         "pipeline/test_policy_kills": (

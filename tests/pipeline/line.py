@@ -18,6 +18,7 @@ from core.settings import Settings
 from metadata.paths import AssetPath
 from pipeline import accept, derive, ingest, maintenance
 from pipeline.services import Services, build
+from storage.object_keys import MARKER
 
 under_every_lock = pytest.mark.parametrize("locks", ["local", "always", "never"])
 """For tests of `line` or `fleet`: with locks that work, that say yes to everybody, and no to everybody. Between them
@@ -102,7 +103,7 @@ class Line:
     def objects(self) -> dict[str, bytes]:
         root = self.settings.home / "store"
         found = (path for path in root.rglob("*") if path.is_file() and "tmp" not in path.relative_to(root).parts)
-        return {path.name: path.read_bytes() for path in found}
+        return {path.name: path.read_bytes() for path in found if path.name != MARKER}
 
     def holds(self, data: bytes) -> bool:
         name = hashlib.sha256(data).hexdigest()

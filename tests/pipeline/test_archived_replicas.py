@@ -13,7 +13,7 @@ from core.errors import Archived
 from core.model import JobState
 from metadata.schema import installation
 from pipeline.jobs import migration, verification
-from pipeline.replicas import ownership
+from pipeline.replicas.identification import is_ours
 from pipeline.replicas.quarantine import verdict
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import run
@@ -67,10 +67,10 @@ def test_moving_into_an_archive_verifies_what_it_sends(line: Line, server: S3Ser
 
 
 def test_an_archived_marker_is_known_by_its_hash(line: Line) -> None:
-    ownership.adopt(line.services, "cold")
-    assert ownership.is_ours(line.services, "cold")
+    line.services.recognitions["cold"].look()  # it is new, and gets its marker
+    assert is_ours(line.services, "cold")
     line.services.metadata.inventory._database.run(
         lambda connection: connection.execute(update(installation).values(id=uuid4()))
     )
     with pytest.raises(Archived):
-        ownership.is_ours(line.services, "cold")
+        is_ours(line.services, "cold")

@@ -19,9 +19,11 @@ from core.errors import Misconfigured
 from core.model import Asset, JobState
 from pipeline.jobs import migration, orphans, verification
 from pipeline.recovery.catching_up import REACH, CaughtUp, catch_up
-from pipeline.replicas.ownership import adopt
 from pipeline.replicas.quarantine import verdict
+from pipeline.replicas.recognition import Marker, mark
 from storage.interface import Stored
+from storage.object_keys import MARKER
+from storage.recognised import bare
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents, run
 from tests.pipeline.line import Line
@@ -64,6 +66,8 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, make_database: Callable[[str], str], template_database: str) -> Iterator[Host]:
     made = Host(tmp_path, lined(tmp_path, make_database(template_database)), make_database)
+    for name in made.line.services.stores:
+        made.line.services.recognitions[name].look()
     yield made
     made.line.close()
 
@@ -210,8 +214,10 @@ def test_a_name_beyond_reach_does_not_use_up_the_sequence(host: Host) -> None:
 
 
 def test_a_store_of_another_installation_is_left_alone(host: Host) -> None:
-    text = b'{"installation": "%s"}' % str(uuid4()).encode()
-    put(host.line, "millrace-installation", text)
+    store = bare(host.line.services.store("main"))
+    host.line.services.recognitions["main"].look()
+    store.delete([MARKER])
+    mark(store, Marker(uuid4(), None))
     before = rows(host.line)
     with pytest.raises(Misconfigured, match="belongs to the installation"):
         caught_up(host.line)
@@ -222,7 +228,6 @@ def test_beside_gc_an_object_is_taken_or_removed_and_never_both(host: Host) -> N
     """gc decides about objects that nothing names under the same lock."""
     [(asset, body)] = bring(host.line, 0, 1)
     line = host.line
-    adopt(line.services, "far")
     key = f"{asset.blob.sha256.hex()}.{line.services.metadata.inventory.last_generation()}"
     line.services.store("far").put(
         key, BytesIO(body), size=len(body), sha256=asset.blob.sha256, media_type="image/jpeg"

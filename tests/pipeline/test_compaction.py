@@ -17,7 +17,6 @@ from pipeline.catalogue.compaction import MOST_BYTES, RUN, SMALLEST_BYTES, chose
 from pipeline.catalogue.keys import Segment
 from pipeline.catalogue.writing import write
 from pipeline.jobs import migration, orphans, verification
-from pipeline.replicas.ownership import adopt
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line
 from tests.pipeline.test_catalogue import bring, facts, keys, line, lined
@@ -170,8 +169,6 @@ def test_a_migration_that_dies_while_it_takes_it_along_loses_nothing(line: Line,
 
 def test_gc_and_verify_count_it_as_what_it_is(line: Line) -> None:
     written(line, 2)
-    for name in line.services.stores:
-        adopt(line.services, name)
     for kind in (orphans.KIND, verification.KIND):
         done = run(line, kind)
         assert done.state is JobState.DONE

@@ -92,6 +92,7 @@ def line(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def front(line: Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    line.services.recognitions["front"].look()  # is marked, before anybody looks how long that takes
     made = Hanging(line.services.stores["front"])
     monkeypatch.setitem(line.services.stores, "front", made)  # type: ignore[arg-type]  # it is a dict
     yield made

@@ -79,7 +79,7 @@ def test_new_uploads_go_to_the_target_while_and_after(line: Line) -> None:
 def test_what_is_wrong_at_the_target_is_not_believed(line: Line, tmp_path: Path) -> None:
     [(asset, body)] = pictures(line, 1)
     migrate(line)
-    [far] = [path for path in (tmp_path / "far" / "objects").rglob("*") if path.is_file()]
+    [far] = (tmp_path / "far" / "objects").rglob(f"{asset.blob.sha256.hex()}.*")
     far.write_bytes(body[:-1] + b"?")
     job = migrate(line, delete_source=True)
     assert job.state is JobState.DONE

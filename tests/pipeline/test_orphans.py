@@ -21,7 +21,9 @@ from metadata.paths import AssetPath
 from pipeline import change
 from pipeline.jobs import orphans
 from pipeline.jobs.kinds import create
-from pipeline.replicas.ownership import MARKER, adopt, found, is_ours
+from pipeline.replicas.identification import identify, is_ours
+from storage.object_keys import MARKER
+from storage.recognised import bare
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents, go_on, killed, run
 from tests.pipeline.line import Line
@@ -37,13 +39,6 @@ def line(tmp_path: Path, database_url: str) -> Iterator[Line]:
     made = lined(tmp_path, database_url)
     yield made
     made.close()
-
-
-@pytest.fixture
-def owned(line: Line) -> Line:
-    for name in line.services.stores:
-        adopt(line.services, name)
-    return line
 
 
 def gc(line: Line, watch: Callable[[Job], None] = lambda job: None, **arguments: object) -> Job:
@@ -75,7 +70,7 @@ def age(line: Line, key: str, store: str = "main", seconds: float = 2 * DAY) -> 
 
 
 def keys(line: Line, store: str = "main") -> list[str]:
-    return [one.key for one in line.services.store(store).scan() if one.key != MARKER]
+    return [one.key for one in line.services.store(store).scan()]
 
 
 def rows(line: Line) -> dict[str, list[object]]:
@@ -95,112 +90,122 @@ def rows(line: Line) -> dict[str, list[object]]:
     return found
 
 
-def test_orphans_go_and_everything_else_stays(owned: Line) -> None:
-    asset = owned.bring("/a.jpg", PICTURE)
-    kept = keys(owned)
-    foreign = [put(owned, "somebody/else.txt"), put(owned, f"{'ab' * 32}.01"), put(owned, f"{'AB' * 32}.1")]
-    gone = [orphan(owned, number) for number in range(3)]
-    job = gc(owned, grace_seconds=0)
+def test_orphans_go_and_everything_else_stays(line: Line) -> None:
+    asset = line.bring("/a.jpg", PICTURE)
+    kept = keys(line)
+    foreign = [put(line, "somebody/else.txt"), put(line, f"{'ab' * 32}.01"), put(line, f"{'AB' * 32}.1")]
+    gone = [orphan(line, number) for number in range(3)]
+    job = gc(line, grace_seconds=0)
     assert job.state is JobState.DONE
     assert [job.progress[name] for name in ("orphans", "removed", "foreign", "young")] == [3, 3, 3, 0]
-    assert sorted(keys(owned)) == sorted([*kept, *foreign])
-    assert not {*keys(owned)} & {*gone}
-    assert read(owned, asset) == PICTURE
-    assert is_ours(owned.services, "main")
+    assert sorted(keys(line)) == sorted([*kept, *foreign])
+    assert not {*keys(line)} & {*gone}
+    assert read(line, asset) == PICTURE
+    assert is_ours(line.services, "main")
 
 
-def test_what_is_young_stays_until_it_is_old(owned: Line) -> None:
-    key = orphan(owned)
-    age(owned, key, seconds=60)
-    assert gc(owned).progress["young"] == 1
-    assert keys(owned) == [key]
-    assert gc(owned, grace_seconds=30).progress["removed"] == 1
-    assert keys(owned) == []
+def test_what_is_young_stays_until_it_is_old(line: Line) -> None:
+    key = orphan(line)
+    age(line, key, seconds=60)
+    assert gc(line).progress["young"] == 1
+    assert keys(line) == [key]
+    assert gc(line, grace_seconds=30).progress["removed"] == 1
+    assert keys(line) == []
 
 
-def test_nothing_goes_under_a_reservation(owned: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_goes_under_a_reservation(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes are there for days, and the upload that put them lives still."""
     monkeypatch.setattr("pipeline.maintenance.give_up_reservations", lambda services: 0)
     facts = BlobFacts(hashlib.sha256(b"left over").digest(), 9, "image/png")
-    [reserved] = owned.services.metadata.blobs.reserve([(facts, "main")], grace=NOW)
-    key = put(owned, reserved.replica.key)
-    age(owned, key)
-    assert gc(owned, grace_seconds=0).progress["orphans"] == 0
-    assert keys(owned) == [key]
+    [reserved] = line.services.metadata.blobs.reserve([(facts, "main")], grace=NOW)
+    key = put(line, reserved.replica.key)
+    age(line, key)
+    assert gc(line, grace_seconds=0).progress["orphans"] == 0
+    assert keys(line) == [key]
 
 
-def test_objects_that_the_database_has_not_come_to_stay(owned: Line) -> None:
+def test_objects_that_the_database_has_not_come_to_stay(line: Line) -> None:
     """It came from a backup: their generations may yet be given out, and what they hold may be wanted."""
-    key = put(owned, f"{hashlib.sha256(b'left over').hexdigest()}.{10**9}")
-    age(owned, key)
-    job = gc(owned, grace_seconds=0)
+    key = put(line, f"{hashlib.sha256(b'left over').hexdigest()}.{10**9}")
+    age(line, key)
+    job = gc(line, grace_seconds=0)
     assert (job.progress["ahead"], job.progress["orphans"]) == (1, 0)
-    assert keys(owned) == [key]
+    assert keys(line) == [key]
 
 
-def test_what_the_rows_let_go_goes_at_once(owned: Line) -> None:
-    asset = owned.bring("/bare/a.jpg", PICTURE)
-    change.delete(owned.services, AssetPath.from_text("/bare/a.jpg"), asset.entry, purge=True)
-    assert gc(owned).progress["removed"] == 1
-    assert keys(owned) == []
+def test_what_the_rows_let_go_goes_at_once(line: Line) -> None:
+    asset = line.bring("/bare/a.jpg", PICTURE)
+    change.delete(line.services, AssetPath.from_text("/bare/a.jpg"), asset.entry, purge=True)
+    assert gc(line).progress["removed"] == 1
+    assert keys(line) == []
+
+
+def lose_marker(line: Line, store: str) -> None:
+    bare(line.services.store(store)).delete([MARKER])
 
 
 def test_a_store_without_the_marker_is_refused_with_the_command(line: Line) -> None:
     key = orphan(line)
+    lose_marker(line, "main")
     job = gc(line)
     assert job.state is JobState.FAILED
-    assert "storage gc --adopt --store far" in str(job.error)
-    adopt(line.services, "far")
-    job = gc(line, stores=["main"])
-    assert "storage gc --adopt --store main" in str(job.error)
-    assert keys(line) == [key]
-    adopt(line.services, "main")
+    assert "storage identify main" in str(job.error)
+    assert key in [path.name for path in (line.settings.home / "main").rglob("*")]
+    identify(line.services, "main")
     assert gc(line, stores=["main"]).progress["removed"] == 1
     assert keys(line) == []
 
 
 def test_another_installation_removes_nothing(
-    owned: Line, tmp_path: Path, make_database: Callable[[str], str], template_database: str
+    line: Line, tmp_path: Path, make_database: Callable[[str], str], template_database: str
 ) -> None:
     """A database made anew beside an old store knows nothing of it."""
-    asset = owned.bring("/bare/a.jpg", PICTURE)
-    age(owned, *keys(owned))
-    before = contents(tmp_path)
+    asset = line.bring("/bare/a.jpg", PICTURE)
+    age(line, *keys(line))
+    before = contents(tmp_path / "main")
     other = lined(tmp_path, make_database(template_database))
-    whose = found(owned.services, "main")
-    assert whose is not None
-    assert "another one" in str(gc(other, stores=["main"]).error)
+    whose = line.services.installation.ask()
+    assert f"belongs to the installation {whose}" in str(gc(other, stores=["main"]).error)
     for take_over in (None, uuid4()):
         with pytest.raises(BadRequest, match=f"--take-over {whose}"):
-            adopt(other.services, "main", take_over=take_over)
-    assert contents(tmp_path) == before
-    adopt(other.services, "main", take_over=whose)
+            identify(other.services, "main", take_over=take_over)
+    assert contents(tmp_path / "main") == before
+    identify(other.services, "main", take_over=whose)
     assert is_ours(other.services, "main")
-    assert not is_ours(owned.services, "main")
+    assert not is_ours(line.services, "main")
     assert gc(other, stores=["main"], grace_seconds=0).progress["ahead"] == 1  # whatever it is told
-    assert read(owned, asset) == PICTURE
+    identify(line.services, "main", take_over=other.services.installation.ask())
+    assert read(line, asset) == PICTURE
     other.close()
 
 
-def test_a_take_over_that_is_cut_short_leaves_the_store_to_nobody(
-    owned: Line, make_database: Callable[[str], str], template_database: str, tmp_path: Path, arm: Callable[..., None]
+@pytest.mark.parametrize("step", ["identify.after-delete", "identify.after-mark"])
+def test_a_take_over_that_is_cut_short_is_gone_on_with(
+    line: Line,
+    make_database: Callable[[str], str],
+    template_database: str,
+    tmp_path: Path,
+    arm: Callable[..., None],
+    step: str,
 ) -> None:
+    line.bring("/bare/a.jpg", PICTURE)
     other = lined(tmp_path, make_database(template_database))
-    whose = found(owned.services, "main")
-    arm("adopt.after-delete", "errno EIO")
-    with pytest.raises(OSError, match=r"adopt.after-delete|Input/output"):
-        adopt(other.services, "main", take_over=whose)
-    assert not is_ours(owned.services, "main")
-    assert "storage gc --adopt" in str(gc(other, stores=["main"]).error)
-    adopt(other.services, "main")
+    whose = line.services.installation.ask()
+    arm(step, "errno EIO")
+    with pytest.raises(OSError, match=rf"{step}|Input/output"):
+        identify(other.services, "main", take_over=whose)
+    assert not is_ours(line.services, "main")
+    identify(other.services, "main")
     assert is_ours(other.services, "main")
     other.close()
 
 
 def test_something_else_in_the_place_of_the_marker_is_no_marker(line: Line) -> None:
-    put(line, MARKER, b"hello")
+    store = bare(line.services.store("main"))
+    store.establish()
+    store.put(MARKER, BytesIO(b"hello"), size=5, sha256=hashlib.sha256(b"hello").digest(), media_type="text/plain")
     with pytest.raises(Misconfigured, match="not a marker"):
-        adopt(line.services, "main")
+        identify(line.services, "main")
     assert gc(line, stores=["main"]).state is JobState.FAILED
 
 
@@ -216,28 +221,26 @@ def test_a_dry_run_changes_nothing(line: Line, tmp_path: Path) -> None:
     progress, _ = orphans.survey(line.services, orphans.Collection.of(line.services, {}))
     assert (progress.orphans, progress.orphan_bytes, progress.young, progress.foreign) == (1, 11, 1, 1)
     assert (contents(tmp_path), rows(line)) == before
-    adopt(line.services, "main")
+    line.bring("/c.jpg", encoded(photo(51, 50), "JPEG"))
     assert (contents(tmp_path), rows(line)) != before
 
 
 @pytest.mark.parametrize("step", ["job.after-step", "gc.after-discard", "gc.after-delete"])
-def test_killed_at_any_step_it_is_gone_on_with(
-    owned: Line, tmp_path: Path, arm: Callable[..., None], step: str
-) -> None:
-    asset = owned.bring("/a.jpg", PICTURE)
-    kept = keys(owned)
+def test_killed_at_any_step_it_is_gone_on_with(line: Line, tmp_path: Path, arm: Callable[..., None], step: str) -> None:
+    asset = line.bring("/a.jpg", PICTURE)
+    kept = keys(line)
     for number in range(3):
-        orphan(owned, number)
-    created = create(owned.services, orphans.KIND, {})
+        orphan(line, number)
+    created = create(line.services, orphans.KIND, {})
     arm(step, "kill")
-    killed(owned, tmp_path, created)
-    assert go_on(owned, created.id).state is JobState.DONE
-    assert keys(owned) == kept
-    assert read(owned, asset) == PICTURE
-    assert owned.services.metadata.inventory.count_garbage(["main"]) == 0
+    killed(line, tmp_path, created)
+    assert go_on(line, created.id).state is JobState.DONE
+    assert keys(line) == kept
+    assert read(line, asset) == PICTURE
+    assert line.services.metadata.inventory.count_garbage(["main"]) == 0
 
 
-def test_beside_uploads_and_deletes_nothing_that_lives_goes(owned: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beside_uploads_and_deletes_nothing_that_lives_goes(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orphans, "BATCH", 3)
     monkeypatch.setattr("pipeline.maintenance.give_up_reservations", lambda services: 0)  # no grace in these settings
     stop, errors = threading.Event(), []
@@ -249,9 +252,9 @@ def test_beside_uploads_and_deletes_nothing_that_lives_goes(owned: Line, monkeyp
             while not stop.is_set():
                 number += 1
                 body = encoded(photo(60, 60 + number % 7), "JPEG")  # often the same, so that blobs die and come back
-                asset = owned.bring(f"/bare/{worker}/{number}.jpg", body)
+                asset = line.bring(f"/bare/{worker}/{number}.jpg", body)
                 if number % 4:
-                    change.delete(owned.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
+                    change.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
                 else:
                     alive.append((asset, body))
         except BaseException as error:
@@ -263,16 +266,16 @@ def test_beside_uploads_and_deletes_nothing_that_lives_goes(owned: Line, monkeyp
     try:
         jobs = []
         while len(jobs) < 4 or len(alive) < 10:
-            jobs.append(gc(owned, grace_seconds=0))
+            jobs.append(gc(line, grace_seconds=0))
     finally:
         stop.set()
         for one in beside:
             one.join()
     assert not errors
     assert all(job.state is JobState.DONE for job in jobs)
-    gc(owned, grace_seconds=0)
-    assert all(read(owned, asset) == body for asset, body in alive)
-    assert len(keys(owned)) == len({asset.blob.sha256 for asset, _ in alive})
+    gc(line, grace_seconds=0)
+    assert all(read(line, asset) == body for asset, body in alive)
+    assert len(keys(line)) == len({asset.blob.sha256 for asset, _ in alive})
 
 
 @pytest.mark.parametrize(

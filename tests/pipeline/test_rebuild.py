@@ -22,7 +22,6 @@ from pipeline.catalogue.writing import write
 from pipeline.ingest import Outcome
 from pipeline.jobs import orphans
 from pipeline.recovery.rebuilding import Report, rebuild
-from pipeline.replicas.ownership import adopt
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents, run
 from tests.pipeline.line import Line
@@ -74,6 +73,8 @@ def known(line: Line) -> dict[str, list[str]]:
 @pytest.fixture
 def line(tmp_path: Path, database_url: str) -> Iterator[Line]:
     made = lined(tmp_path, database_url, SAFE)
+    for name in made.services.stores:
+        made.services.recognitions[name].look()
     yield made
     made.close()
 
@@ -106,8 +107,6 @@ def delete(line: Line, path: str, *, purge: bool = False) -> None:
 def populate(line: Line) -> None:
     """Every kind of thing that is to come back."""
     details = Details("ein Schuh", {"größe": "44", "x": ""}, ("rot", "schuh"))
-    for name in line.services.stores:
-        adopt(line.services, name)
     asset = line.bring("/schöne schuhe/a.jpg", PICTURE, details=details)
     line.bring("/schöne schuhe/a.jpg", picture(1), key="a key")
     line.bring("/elsewhere.jpg", PICTURE)

@@ -11,7 +11,7 @@ import pytest
 from core.errors import Misconfigured
 from pipeline.catalogue import segments
 from pipeline.catalogue.writing import write
-from pipeline.replicas.ownership import adopt
+from pipeline.replicas.identification import identify
 from tests.pipeline.line import Line
 from tests.pipeline.test_orphans import put
 from tests.pipeline.test_placement import read
@@ -115,6 +115,8 @@ def test_two_databases_that_knew_nothing_of_each_other_come_together(line: Line,
     first = line.bring("/bare/a.jpg", picture(0))
     write(line.services)
     between = anew()
+    for name in between.services.stores:
+        identify(between.services, name, take_over=line.services.installation.ask())
     second = between.bring("/bare/a.jpg", picture(1))
     assert (first.entry, second.entry) == (0, 0)
     write(between.services)
@@ -129,9 +131,8 @@ def test_two_databases_that_knew_nothing_of_each_other_come_together(line: Line,
 
 
 def test_stores_of_two_installations_are_refused(line: Line, anew: Callable[[], Line]) -> None:
-    adopt(line.services, "main")
     other = anew()
-    adopt(other.services, "far")
+    identify(other.services, "far", take_over=line.services.installation.ask())
     with pytest.raises(Misconfigured, match="different installations"):
         rebuilt(anew())
 

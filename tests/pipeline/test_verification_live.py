@@ -46,12 +46,15 @@ def test_the_same_bytes_uploaded_again_take_the_place_of_corrupt_ones(
     assert held_by(line, again.blob) == ["far", "main"]
 
 
+ROTTEN = "UPDATE millrace_objects.blob_chunk SET data = set_byte(data, 100, 255 - get_byte(data, 100))"
+
+
 def test_a_store_that_remembers_another_hash_than_it_has_is_not_believed(tmp_path: Path, database_url: str) -> None:
     """The same upload again: the store says that it has these bytes already, and the row says that they are bad."""
     line = Line(tmp_path, database_url, stores={"main": {"kind": "postgres"}}, paths=())
     asset = line.bring("/a.jpg", picture(0))
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
-        cursor.execute("UPDATE millrace_objects.blob_chunk SET data = set_byte(data, 100, 255 - get_byte(data, 100))")
+        cursor.execute(f"{ROTTEN} WHERE octet_length(data) > 200")
     connection.close()
     job = verify(line)
     assert (job.progress["corrupt"], job.progress["failed"]) == (1, 1)

@@ -104,6 +104,7 @@ def _write(path: Path) -> bytes:
 def _child(options: str, body: str, sha256: str) -> None:
     settings = Settings.model_validate({"stores": {"main": json.loads(options)}})
     store = open_stores(settings, owner=True)["main"]
+    store.establish()
     assert list(store.scan()) == []  # connected, opened, warm
     before = start_peak([os.getpid()])
     with Path(body).open("rb") as file:

@@ -58,8 +58,6 @@ def run(minutes: float, seed: int) -> list[str]:
 
 def _run(rounds: Rounds, until: float) -> list[str]:
     found, load, commands = rounds.found, rounds.load, rounds.commands
-    adopted = commands.run("gc", "--adopt", *(word for store in STORES for word in ("--store", store)))
-    assert adopted.code == 0, adopted
     with load:
         found.stack.until(lambda: len(load.among("alive")) >= ALIVE // 3, 120, "there is something to work on")
         number = 0

@@ -15,7 +15,9 @@ SQL = Callable[..., list[tuple[Any, ...]]]
 
 
 def store_of(url: str, **options: Any) -> PostgresStore:
-    return PostgresStore("main", PostgresOptions.model_validate({"url": url, **options}))
+    made = PostgresStore("main", PostgresOptions.model_validate({"url": url, **options}))
+    made.establish()
+    return made
 
 
 def store_in(url: str, schema: str, **options: Any) -> Iterator[PostgresStore]:

@@ -22,7 +22,9 @@ DATA = bytes(range(256)) * 4 * KIB
 
 
 def owner_of(root: Path, **more: Any) -> RocksdbStore:
-    return RocksdbStore.owned("main", RocksdbOptions(root=root, **more))
+    made = RocksdbStore.owned("main", RocksdbOptions(root=root, **more))
+    made.establish()
+    return made
 
 
 def reader_of(root: Path, **more: Any) -> RocksdbStore:
@@ -49,6 +51,7 @@ from storage.rocksdb.options import RocksdbOptions
 from storage.rocksdb.store import RocksdbStore
 data = bytes(range(256)) * 4096
 store = RocksdbStore.owned("main", RocksdbOptions(root=Path(sys.argv[1])))
+store.establish()
 store.put("a", io.BytesIO(data), size=len(data), sha256=hashlib.sha256(data).digest(), media_type="image/png")
 print("put", flush=True)
 sys.stdin.read()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import core.failpoints
-from core.errors import AlreadyExists, Forbidden, NotFound, StoreFull, StoreUnavailable
+from core.errors import AlreadyExists, Forbidden, NoStore, NotFound, StoreFull, StoreUnavailable
 from storage.filesystem.fan_out import parts
 from storage.filesystem.store import FilesystemOptions, FilesystemStore
 from storage.interface import ObjectStore, Span
@@ -25,6 +25,12 @@ DATA = b"0123456789" * 1000
 
 
 def store_at(root: Path, *, sync: bool = True) -> FilesystemStore:
+    made = opened_at(root, sync=sync)
+    made.establish()
+    return made
+
+
+def opened_at(root: Path, *, sync: bool = True) -> FilesystemStore:
     return FilesystemStore("main", FilesystemOptions(root=root, sync_to_disk=sync))
 
 
@@ -66,6 +72,7 @@ from pathlib import Path
 from storage.filesystem.store import FilesystemOptions, FilesystemStore
 data = b"0123456789" * 1000
 store = FilesystemStore("main", FilesystemOptions(root=Path(sys.argv[1])))
+store.establish()
 store.put(sys.argv[2], io.BytesIO(data), size=len(data), sha256=hashlib.sha256(data).digest(), media_type="image/png")
 """
 
@@ -219,9 +226,9 @@ def synced(monkeypatch: pytest.MonkeyPatch, put: Callable[[], object]) -> list[s
 
 
 def test_the_file_and_every_changed_directory_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = store_at(tmp_path / "new" / "store")
-    folders = [tmp_path.name, "new", "store", "store"]
-    assert synced(monkeypatch, lambda: fill(store, KEY)) == [*folders, "file", "objects", "3a", "7b"]
+    store = opened_at(tmp_path / "new" / "store")
+    assert synced(monkeypatch, store.establish) == [tmp_path.name, "new", "store", "store"]
+    assert synced(monkeypatch, lambda: fill(store, KEY)) == ["file", "objects", "3a", "7b"]
     assert synced(monkeypatch, lambda: fill(store, KEY[:-2] + "18")) == ["file", "7b"]
     assert synced(monkeypatch, lambda: fill(store, "3a88")) == ["file", "3a", "88"]
 
@@ -265,15 +272,33 @@ def test_what_is_deleted_cannot_come_back(
 
 
 def test_sync_to_disk_can_be_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = store_at(tmp_path / "a" / "store", sync=False)
+    store = opened_at(tmp_path / "a" / "store", sync=False)
+    assert synced(monkeypatch, store.establish) == []
     assert synced(monkeypatch, lambda: fill(store, KEY)) == []
     assert read(store, KEY) == b"bytes"
     assert synced(monkeypatch, lambda: store.delete([KEY])) == []
 
 
-def test_opening_touches_nothing(tmp_path: Path) -> None:
-    store_at(tmp_path / "store")
-    assert os.listdir(tmp_path) == []
+@pytest.mark.parametrize("there", [(), ("store",), ("store", "store/tmp")])
+def test_nothing_but_establishing_makes_the_root(tmp_path: Path, there: tuple[str, ...]) -> None:
+    """A mount point without its mount."""
+    for name in there:
+        (tmp_path / name).mkdir()
+    store = opened_at(tmp_path / "store")
+    for call in (
+        lambda: fill(store, KEY),
+        lambda: store.head(KEY),
+        lambda: read(store, KEY),
+        lambda: keys(store),
+        lambda: store.delete([KEY]),
+        store.sweep_unfinished,
+    ):
+        with pytest.raises(NoStore, match="is its disk mounted"):
+            call()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == sorted(there)
+    store.establish()
+    fill(store, KEY)
+    assert keys(store) == [KEY]
 
 
 def test_reading_what_is_deleted_meanwhile(files: FilesystemStore) -> None:

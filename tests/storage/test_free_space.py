@@ -53,6 +53,7 @@ def test_a_body_must_not_take_the_disk_over_its_mark(
     tmp_path: Path, disk: Disk, options: dict[str, Any], largest: int
 ) -> None:
     store = FilesystemStore("main", FilesystemOptions(root=tmp_path, **options))
+    store.establish()
     with pytest.raises(StoreFull, match="main is over its free-space mark"):
         fill(store, "a", bytes(largest + 1))
     assert os.listdir(tmp_path / "tmp") == keys(store) == []
@@ -65,6 +66,7 @@ def test_a_body_must_not_take_the_disk_over_its_mark(
 def test_free_space_is_asked_for_once_a_second_and_counted_down(tmp_path: Path, disk: Disk) -> None:
     storage.free_space.CACHE_SECONDS = 60
     store = FilesystemStore("main", FilesystemOptions(root=tmp_path, min_free_bytes=0))
+    store.establish()
     for key in ("a", "b"):
         fill(store, key, bytes(4_000))
     with pytest.raises(StoreFull):

@@ -91,6 +91,7 @@ def test_many_ask_and_one_downloads(store: CountingStore, tmp_path: Path) -> Non
 
 def test_a_filesystem_store_gives_its_own_file(copies: LocalCopies, tmp_path: Path) -> None:
     files = FilesystemStore("main", FilesystemOptions(root=tmp_path / "store"))
+    files.establish()
     fill(files, "abcdef", DATA)
     with copies.open(files, "abcdef", size=len(DATA), sha256=sha256(DATA)) as file:
         assert Path(f"/proc/self/fd/{file.fileno()}").readlink() == tmp_path / "store/objects/ab/cd/abcdef"

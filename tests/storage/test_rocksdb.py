@@ -173,6 +173,7 @@ size, digest = 256 * MIB, hashlib.sha256()
 for _ in range(256):
     digest.update(bytes(MIB))
 store = RocksdbStore.owned("main", RocksdbOptions(root=Path(sys.argv[1])))
+store.establish()
 store.head_of_nothing = [*store.scan()]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 store.put("a", Zeros(size), size=size, sha256=digest.digest(), media_type="image/png")

@@ -21,6 +21,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 def opened(root: Path, **options: Any) -> RocksdbStore:
     store = RocksdbStore.owned("main", RocksdbOptions(root=root, **options))
+    store.establish()
     fill(store, "a")
     return store
 
