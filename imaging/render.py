@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from core.errors import BadImage, Rejected
 from imaging.decode import Original, scaled
@@ -40,10 +40,19 @@ class Rendered:
     height: int
 
 
+Scope = Literal["variant", "source", "frames"]
+
+
+class Undecodable(BadImage):
+    """Not this variant is bad, but all that show all frames."""
+
+
 @dataclass(frozen=True, slots=True)
 class RenderFailed:
     index: int
     error: Rejected
+    scope: Scope = "variant"
+    """`source`: the picture cannot be decoded, so no variant can be made; `frames`: none that shows all frames."""
 
 
 def render(fd: int, size: int, recipes: Sequence[Recipe], directory: Path) -> Iterator[Rendered | RenderFailed]:
@@ -58,7 +67,7 @@ def render(fd: int, size: int, recipes: Sequence[Recipe], directory: Path) -> It
     try:
         original = Original.open(fd, size)
     except Rejected as error:
-        yield from (RenderFailed(index, error) for index in range(len(recipes)))
+        yield from (RenderFailed(index, error, "source") for index in range(len(recipes)))
         return
     stills = [(index, recipe) for index, recipe in enumerate(recipes) if not recipe.animated]
     yield from _stills(original, sorted(stills, key=lambda one: one[1].w * one[1].h, reverse=True), directory)
@@ -80,7 +89,7 @@ def _stills(
     try:
         shared = _Shared(original.still(master(original.size, kept, stretched)))
     except Rejected as error:
-        yield from (RenderFailed(index, error) for index, _ in recipes)
+        yield from (RenderFailed(index, error, "source") for index, _ in recipes)
         return
     for (index, recipe), wanted in zip(recipes, sizes, strict=True):
         yield _attempt(index, recipe, directory, partial(_still, shared, recipe, wanted))
@@ -90,6 +99,11 @@ def _attempt(index: int, recipe: Recipe, directory: Path, make: Callable[[], Any
     path = directory / f"{index}.{recipe.extension}"
     try:
         picture = make()
+    except Undecodable as error:
+        return RenderFailed(index, error, "frames")
+    except Rejected as error:
+        return RenderFailed(index, error)
+    try:
         sink = encode(picture, path, recipe.format, recipe.q)
     except Rejected as error:
         return RenderFailed(index, error)
@@ -151,7 +165,10 @@ def _animation(original: Original, recipe: Recipe) -> Any:
     pyvips = vips()
     operation = OPERATIONS[recipe.fit]
     wanted = operation.scaled(original.size, recipe.size)
-    frames = original.frames()
+    try:
+        frames = original.frames()
+    except BadImage as error:
+        raise Undecodable(error.detail) from None
     try:
         whole = scaled(frames[0], wanted).copy_memory()
         first = operation.cut(whole, recipe.size)

@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.failpoints import failpoint
 from core.model import BlobFacts, StoreState
-from metadata import locking, rows, stretches
+from metadata import locking, rows, stretches, undecodable
 from metadata.schema import asset, asset_variant, blob, failure, garbage, replica, store, variant
 
 
@@ -202,6 +202,8 @@ def _drop_unwanted_variants(connection: Connection, sources: Sequence[bytes]) ->
     if not dropped:
         return
     connection.execute(delete(failure).where(failure.c.id.in_([row.id for row in dropped])))
+    shared = [undecodable.mark(source, frames=frames) for source in sources for frames in (False, True)]
+    connection.execute(delete(failure).where(failure.c.id.in_(shared), undecodable.without_variants()))
     outputs = sorted({row.blob for row in dropped if row.blob is not None})
     if outputs:
         connection.execute(

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.model import LeasedVariant, WantedVariant
 from database.session import with_next
-from metadata import rows
+from metadata import rows, undecodable
 from metadata.schema import asset_variant, variant
 
 _KEY = [asset_variant.c.asset_id, asset_variant.c.variant_id, asset_variant.c.profile]
@@ -26,7 +26,8 @@ def link(
     connection: Connection, asset_id: UUID, source: bytes, wants: Sequence[WantedVariant], lease: timedelta | None
 ) -> list[LeasedVariant]:
     """Make the variants that do not exist, leased to the caller if `lease` is given, and link all of them. Returns the
-    leased ones. The caller holds what keeps gc from the source (`metadata/collection.py`)."""
+    leased ones; those of a source that cannot be decoded fail as they are made. The caller holds what keeps gc from the
+    source (`metadata/collection.py`)."""
     if not wants:
         return []
     distinct = {want.recipe_hash: want for want in wants}
@@ -46,7 +47,7 @@ def link(
             for (variant_id, profile), eager in asked.items()
         ],
     )
-    return [rows.to_leased(row) for row in made] if lease is not None else []
+    return [rows.to_leased(row) for row in made if row.state == "pending"] if lease is not None else []
 
 
 def _made(
@@ -54,9 +55,9 @@ def _made(
 ) -> Sequence[rows.AnyRow]:
     return connection.execute(
         insert(variant)
-        .values(lease_until=null() if lease is None else func.clock_timestamp() + lease)
+        .values(undecodable.born(null() if lease is None else func.clock_timestamp() + lease))
         .on_conflict_do_nothing(index_elements=[variant.c.source, variant.c.recipe_hash])
-        .returning(*rows.LEASED, variant.c.recipe_hash),
+        .returning(*rows.LEASED, variant.c.recipe_hash, variant.c.state),
         [_row(source, one, started=int(lease is not None)) for one in wants],
     ).all()
 
@@ -78,7 +79,7 @@ def _row(source: bytes, want: WantedVariant, *, started: int) -> dict[str, objec
         "source": source,
         "recipe_hash": want.recipe_hash,
         "recipe": dict(want.recipe),
-        "state": "pending",
+        **undecodable.marks(source, want.recipe),
         "attempts": started,
         "unfinished": started,
         "fence": started,

@@ -40,7 +40,13 @@ class Retention:
                 variant.c.state == "failed",
                 exists().where(failure.c.id == variant.c.id, failure.c.failed_at < failures),
             )
-            + self._prune(failure.c.id, failure.c.subject == "variant", failure.c.failed_at < failures)
+            + self._prune(
+                variant.c.id,
+                variant.c.state == "failed",
+                exists().where(failure.c.source == variant.c.source, failure.c.failed_at < failures),
+                ~exists().where(failure.c.id == variant.c.id),
+            )
+            + self._prune(failure.c.id, failure.c.subject.in_(["variant", "source"]), failure.c.failed_at < failures)
             + self._prune(
                 upload.c.id,
                 upload.c.state == "announced",

@@ -110,7 +110,7 @@ def to_replica(row: AnyRow) -> Replica:
 
 
 def failures() -> Select[Any]:
-    """The path of a variant's failure is that of an asset that shows the variant."""
+    """The path of a variant's failure is that of an asset that shows the variant; a source's, of one that has it."""
     shown = (
         select(asset.c.path_text)
         .join_from(asset_variant, asset, asset.c.id == asset_variant.c.asset_id)
@@ -119,7 +119,8 @@ def failures() -> Select[Any]:
         .limit(1)
         .scalar_subquery()
     )
-    return select(failure, func.coalesce(failure.c.path_text, shown).label("shown_path"))
+    holder = select(asset.c.path_text).where(asset.c.blob == failure.c.source).limit(1).scalar_subquery()
+    return select(failure, func.coalesce(failure.c.path_text, shown, holder).label("shown_path"))
 
 
 def to_failure(row: AnyRow) -> Failure:

@@ -278,7 +278,7 @@ asset_variant = Table(
 failure = Table(
     "failure",
     metadata,
-    Column("id", Uuid, primary_key=True),  # the upload's or the variant's
+    Column("id", Uuid, primary_key=True),  # the upload's, the variant's, or one that follows from the source
     Column("subject", Text, nullable=False),
     Column("host_id", Uuid),
     Column("path_text", Text),
@@ -286,7 +286,8 @@ failure = Table(
     Column("detail", Text, nullable=False),
     Column("failed_at", TIME, nullable=False, server_default=NOW),
     Column("wish", Text),
-    CheckConstraint("subject IN ('ingest', 'variant')", name="subject"),
+    Column("source", LargeBinary),  # that cannot be decoded; keeps nothing alive
+    CheckConstraint("subject IN ('ingest', 'variant', 'source')", name="subject"),
     CheckConstraint("wish IN ('retry', 'discard')", name="wish"),
     Index("ix_failure_newest", text("failed_at DESC"), text("id DESC")),
     Index("ix_failure_host_id", "host_id"),

@@ -26,7 +26,7 @@ from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
 from database.session import with_next
 from database.transactions import Database
-from metadata import blobs, leases, links, locking, outbox, remaking, repairs, rows
+from metadata import blobs, leases, links, locking, outbox, remaking, repairs, rows, undecodable
 from metadata.arrays import Rows
 from metadata.assets import HOLDERS
 from metadata.outbox import catalogue_event
@@ -116,6 +116,11 @@ class Variants:
         """An error of the variants themselves: due again after `delay`, or, when `final`, failed and visibly so."""
         self._database.run(_fail, leased, reason, final, delay)
 
+    def undecodable(self, source: bytes, reason: FailureReason, *, frames: bool) -> None:
+        """Nothing can be made from these bytes, or nothing with all `frames`: one visible failure, and all that waits
+        for it has failed."""
+        self._database.run(undecodable.settle, source, reason, frames=frames)
+
     def remake(self, sha256: bytes) -> list[bytes]:
         """If no good copy of these bytes is left, the variants that they were are pending again. Returns the sources of
         these; of one whose source is lost, too, nothing can be made."""
@@ -127,6 +132,13 @@ class Variants:
     def retry(self, variant_id: UUID) -> bool:
         """A failed variant starts anew. False: it is not failed."""
         return self._database.run(_retry, variant_id)
+
+    def retry_source(self, failure_id: UUID) -> None:
+        """All that failed because a source cannot be decoded starts anew."""
+        self._database.run(undecodable.retry, failure_id)
+
+    def forget_source(self, failure_id: UUID) -> None:
+        self._database.run(undecodable.forget, failure_id)
 
     def forget(self, variant_id: UUID) -> None:
         """A failed variant goes with its failure: whoever asks for it again starts anew."""

@@ -21,7 +21,7 @@ from core.errors import Archived, MillraceError, StoreUnavailable, Superseded, U
 from core.failpoints import failpoint
 from core.model import BlobFacts, FailureReason, LeasedVariant, Replica, Reservation
 from imaging.recipe import Recipe
-from imaging.render import Rendered, render
+from imaging.render import Rendered, RenderFailed, Scope, render
 from metadata.variants import Stored
 from pipeline import alone
 from pipeline.backoff import backoff
@@ -137,17 +137,26 @@ def _render(
     services: Services, leased: Sequence[LeasedVariant], body: BinaryIO, size: int, directory: Path
 ) -> list[Output]:
     recipes = [Recipe.from_canonical(one.recipe) for one in leased]
-    outputs = []
+    outputs: list[Output] = []
+    settled: set[Scope] = set()
     for result in render(body.fileno(), size, recipes, directory):
         one = leased[result.index]
         if isinstance(result, Rendered):
             outputs.append(Output(one, BlobFacts(result.sha256, result.size, result.media_type), result.path))
         else:
-            # The picture is what it is: asking again cannot help, and the others must not wait for it.
-            reason = FailureReason(result.error.code, result.error.detail)
-            services.metadata.variants.failed([one], reason, final=True, delay=timedelta(0))
+            _refuse(services, one, result, settled)
         failpoint("derive.after-render", str(one.id))
     return outputs
+
+
+def _refuse(services: Services, leased: LeasedVariant, result: RenderFailed, settled: set[Scope]) -> None:
+    """The picture is what it is: asking again cannot help, and the others must not wait for it."""
+    reason = FailureReason(result.error.code, result.error.detail)
+    if result.scope == "variant":
+        services.metadata.variants.failed([leased], reason, final=True, delay=timedelta(0))
+    elif not settled & {"source", result.scope}:
+        settled.add(result.scope)
+        services.metadata.variants.undecodable(leased.source, reason, frames=result.scope == "frames")
 
 
 def _finish(services: Services, outputs: Sequence[Output]) -> None:

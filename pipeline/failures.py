@@ -48,7 +48,10 @@ def wish(services: Services, failure_id: UUID, what: Wish) -> Failure | None:
     failpoint("failure.before-wish")
     if failure.subject == "original":
         return _wish_for_original(services, failure_id, what)
-    if failure.subject == "variant" and what == "discard":
+    if failure.subject == "source":
+        variants = services.metadata.variants
+        (variants.forget_source if what == "discard" else variants.retry_source)(failure_id)
+    elif failure.subject == "variant" and what == "discard":
         services.metadata.variants.forget(failure_id)
     elif failure.subject == "variant":
         services.metadata.variants.retry(failure_id)
