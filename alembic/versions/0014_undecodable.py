@@ -1,6 +1,6 @@
 """A source that cannot be decoded is one failure, whatever was asked of it.
 
-Revision ID: 0013
+Revision ID: 0014
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
