@@ -12,7 +12,7 @@ from kombu.exceptions import KombuError
 
 from coordination.broker import Broker
 from core.errors import BrokerUnavailable
-from core.loops import Background
+from core.loops import Background, each
 from core.settings import Settings
 from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 
@@ -69,12 +69,17 @@ class CeleryHints:
 
     def _publish(self) -> float:
         pause = PAUSE_SECONDS
-        for task, argument, queue_name in self._collect():
+
+        def send(hint: Hint) -> None:
+            nonlocal pause
+            task, argument, queue_name = hint
             try:
                 publish(self._app, task, argument, queue_name)
             except BrokerUnavailable as error:
                 log.warning("a hint was not sent", extra={"task": task, "id": argument, "detail": error.detail})
                 pause = AWAY_SECONDS
+
+        each(self._collect(), send)
         return pause
 
     def _collect(self) -> list[Hint]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from uuid import UUID
 
@@ -66,3 +67,29 @@ def test_copies_that_are_wanted_wake_up_whoever_makes_them_once(app: Celery, red
     [message] = [json.loads(one) for one in sent]
     assert message["headers"]["task"] == "maintenance.repair_replicas"
     assert json.loads(base64.b64decode(message["body"]))[0] == []
+
+
+def test_a_hint_that_fails_in_a_way_nobody_foresaw_takes_no_other_with_it() -> None:
+    """redis-py was seen to raise a ValueError: I/O operation on closed file."""
+    sent: list[list[str]] = []
+    done = threading.Event()
+
+    class Stumbling:
+        def send_task(self, _task: str, *, args: list[str], **_: object) -> None:
+            sent.append(args)
+            if len(sent) == 1:
+                raise ValueError("I/O operation on closed file")
+            if len(sent) == 6:
+                done.set()
+
+    hints = CeleryHints(Stumbling())  # type: ignore[arg-type]  # as much as is asked of it
+    for number in range(3):
+        hints.derive(bytes([number]) * 32, interactive=True)
+    deadline = time.monotonic() + 30
+    while len(sent) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for number in range(3, 6):
+        hints.derive(bytes([number]) * 32, interactive=True)
+    assert done.wait(30)
+    assert sent == [[(bytes([number]) * 32).hex()] for number in range(6)]
+    hints.close()
