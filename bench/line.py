@@ -33,6 +33,8 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "web": ("gunicorn",),
     "ingest worker": ("celery", "ingest@"),
     "variants worker": ("celery", "variants@"),
+    "interactive worker": ("celery", "interactive@"),
+    "maintenance worker": ("celery", "maintenance@"),
     "beat": ("celery", "beat"),
     "sweep": ("millrace", "sweep"),
     "PostgreSQL": ("postgres",),

@@ -29,6 +29,8 @@ VICTIMS: dict[str, Victims] = {
     "web master": lambda stack: stack.heads("gunicorn"),
     "ingest child": lambda stack: stack.children("celery", "ingest@")[:1],
     "variants child": lambda stack: stack.children("celery", "variants@")[:1],
+    "interactive child": lambda stack: stack.children("celery", "interactive@")[:1],
+    "maintenance": lambda stack: stack.pids("celery", "maintenance@"),
     "worker trees": lambda stack: stack.pids("celery", "worker"),
     "beat": lambda stack: stack.pids("celery", "beat"),
     "sweep": lambda stack: stack.pids("millrace", "sweep"),
@@ -60,7 +62,8 @@ def test_an_orphaned_web_worker_does_not_stay(stack: Stack) -> None:
 
 def test_rolling_restarts_under_load(stack: Stack) -> None:
     with CarefulClients(stack, "rolling") as clients:
-        for words in (("celery", "ingest@"), ("celery", "variants@"), ("celery", "beat"), ("millrace", "sweep")):
+        workers = [("celery", f"{name}@") for name in ("ingest", "interactive", "variants", "maintenance")]
+        for words in (*workers, ("celery", "beat"), ("millrace", "sweep")):
             clients.flows(3)
             [head] = stack.heads(*words)
             os.kill(head, signal.SIGTERM)

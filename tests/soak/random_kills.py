@@ -37,6 +37,7 @@ FREE: dict[str, Find] = {
     "web worker": lambda stack: stack.children("gunicorn"),
     "ingest child": lambda stack: stack.children("celery", "ingest@"),
     "variants child": lambda stack: stack.children("celery", "variants@"),
+    "interactive child": lambda stack: stack.children("celery", "interactive@"),
     "postgres backend": lambda stack: stack.pids("postgres:", "millrace millrace"),  # of clients; recovery is not free
 }
 """Replaced by their parents, as often as need be."""
@@ -45,6 +46,8 @@ SUPERVISED: dict[str, Find] = {
     "web master": lambda stack: stack.heads("gunicorn"),
     "ingest main": lambda stack: stack.heads("celery", "ingest@"),
     "variants main": lambda stack: stack.heads("celery", "variants@"),
+    "interactive main": lambda stack: stack.heads("celery", "interactive@"),
+    "maintenance": lambda stack: stack.heads("celery", "maintenance@"),
     "beat": lambda stack: stack.pids("celery", "beat"),
     "sweep": lambda stack: stack.pids("millrace", "sweep"),
     "postmaster": lambda stack: stack.heads("postgres"),

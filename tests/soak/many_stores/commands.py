@@ -129,7 +129,7 @@ class Commands:
             return
         time.sleep(chance.uniform(0, kind.span / 2))
         with self._lock:
-            pids = self._stack.children("celery", "variants@")
+            pids = self._stack.pids("celery", "maintenance@")
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -146,7 +146,9 @@ class Installation:
     @contextlib.contextmanager
     def workers_stopped(self) -> Iterator[None]:
         """Nobody repairs, collects, moves or renders."""
-        with self.stack.stopped("celery", "beat"), self.stack.stopped("celery", "variants@"):
+        with contextlib.ExitStack() as stopped:
+            for name in ("beat", "interactive@", "variants@", "maintenance@"):
+                stopped.enter_context(self.stack.stopped("celery", name))
             yield
 
     def everything(self) -> dict[str, object]:
