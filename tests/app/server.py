@@ -68,7 +68,7 @@ class Web:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120  # a busy machine takes its time for it
         while True:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{self.url}/livez", timeout=2).status_code == 200:
@@ -82,7 +82,7 @@ class Web:
             return
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(90)
         except subprocess.TimeoutExpired:
             for pid in [*self.workers(), self.process.pid]:
                 with contextlib.suppress(ProcessLookupError):

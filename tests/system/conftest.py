@@ -25,6 +25,7 @@ defaults
     timeout client 120s
     timeout server 120s
     option forwardfor
+    timeout check 10s
     option httpchk GET /readyz?for=accept
     default-server check inter 500ms fall 2 rise 1
 

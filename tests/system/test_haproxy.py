@@ -77,9 +77,8 @@ class Load:
                 for wanted, method, path, body in ((202, "POST", "/assets/quick", JPEG), (200, "GET", "/", None)):
                     try:
                         answer = client.request(method, path, content=body)
-                        self.failed += (
-                            [] if answer.status_code == wanted else [f"{method} {path}: {answer.status_code}"]
-                        )
+                        if answer.status_code != wanted:
+                            self.failed.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
                     except httpx.HTTPError as error:
                         self.failed.append(f"{method} {path}: {error!r}")
                     self.quick += 1
