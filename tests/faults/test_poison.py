@@ -118,7 +118,7 @@ def test_a_gc_that_wakes_late_deletes_nothing_that_lives(stack: Stack) -> None:
 def test_a_task_that_ends_its_process_again_and_again_rests_and_stops_no_other(stack: Stack) -> None:
     armed = stack.arm("gc.after-collect", "kill", always=True)
     task = "task.maintenance.collect_garbage"
-    stack.until(lambda: task in background(stack), 60, "it rests, and /readyz names it")
+    stack.until(lambda: task in background(stack), 120, "it rests, and /readyz names it")
     told = stack.upload("/poison/beside", picture(50), wait=20)
     assert told.status == 201
     assert httpx.get(f"{stack.url}/readyz").status_code == 200
