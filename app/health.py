@@ -112,7 +112,7 @@ def _redis(services: Services) -> Callable[[], str]:
     url = services.settings.redis_url
     if url is None:
         return _not_configured
-    broker = Broker(url, key_prefix=services.settings.key_prefix, seconds=PATIENCE_SECONDS)
+    broker = Broker(url, seconds=PATIENCE_SECONDS)
 
     def ask() -> str:
         broker.ping()

@@ -15,7 +15,7 @@ def _services() -> Services:
     staging = Staging.open(configured)
     return build(
         configured,
-        CeleryHints(celery, staging.host_id, processes=configured.work.ingest_concurrency),
+        CeleryHints(celery, configured, staging.host_id),
         pool_size=configured.web.pool,
         database_seconds=configured.web.database_seconds,
     )

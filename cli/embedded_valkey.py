@@ -19,6 +19,9 @@ from pathlib import Path
 from cli.processes import Child, StopLadder, capture, server_environment
 from core.errors import Misconfigured
 
+MAX_MEMORY = "256mb"
+"""Hints, locks and a cache take a few MB: a server that fills up refuses, before this machine has no memory left."""
+
 
 class Valkey:
     """A `Service` (see cli/processes.py)."""
@@ -84,6 +87,7 @@ class Valkey:
             "appendfsync everysec\n"
             "aof-load-truncated yes\n"
             'save ""\n'
+            f"maxmemory {MAX_MEMORY}\n"
             "maxmemory-policy noeviction\n"
         )
 

@@ -28,7 +28,9 @@ def sweep(once: bool) -> None:
     """Feed this host's staged entries to the workers, and keep its staging tidy."""
     configured = settings.load()
     logs.configure(configured)
-    services = build(configured, CeleryHints(app, Staging.open(configured).host_id), pool_size=connections.SWEEP)
+    services = build(
+        configured, CeleryHints(app, configured, Staging.open(configured).host_id), pool_size=connections.SWEEP
+    )
     queue = IngestQueue(app, configured, services.staging.host_id)
     ended = Stop.on((signal.SIGTERM, signal.SIGINT))
     rounds = Sweep(services, queue)

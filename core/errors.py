@@ -154,6 +154,10 @@ class BrokerUnavailable(Unavailable):
     code = "broker-unavailable"
 
 
+class BrokerFull(BrokerUnavailable):
+    """It takes no message and gives none away until something in it goes."""
+
+
 class StoreUnavailable(Unavailable):
     code = "store-unavailable"
 

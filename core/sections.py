@@ -85,7 +85,7 @@ class Work(Section):
     sweep_seconds: float = Field(15, gt=0)
     maintenance_seconds: float = Field(15, gt=0)
     window_factor: int = Field(4, ge=1)
-    """The sweep keeps at most this many hints for each ingest process in the queue."""
+    """At most this many hints for each ingest process wait in the queue."""
     broker_patience_seconds: float = Field(30, gt=0)
     """With Redis away this long the sweep ingests by itself."""
     backoff_seconds: float = Field(1, gt=0)
@@ -146,7 +146,7 @@ class Locks(Section):
     ttl: float = Field(30, ge=1)
     """Seconds after which the lock of a holder that died is free. One that lives renews it at every third of this."""
     key_prefix: str = "lock:"
-    """In Redis, after the `key_prefix` of the installation."""
+    """In Redis, after `key_prefix` and the id of the installation."""
     max_retries: int = Field(3, ge=0)
     """How often whoever finds a lock taken tries again before leaving the work to its holder."""
     retry_delay_ms: int = Field(100, ge=1)
@@ -166,7 +166,7 @@ class Cache(Section):
     max_entries: int = Field(10_000, ge=1)
     """In each process, with `local`. The one used longest ago goes first."""
     key_prefix: str = "cache:"
-    """In Redis, after the `key_prefix` of the installation."""
+    """In Redis, after `key_prefix` and the id of the installation."""
 
 
 class PathRule(Section):

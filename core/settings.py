@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     http_url: str | None = None
     key_prefix: str = "millrace:"
-    """Before every key in Redis, so that several installations can share one server."""
+    """Before every key in Redis, followed by the installation's id: several can share one server."""
     default_store: str = "main"
     stores: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of each store; `kind` says which backend reads the rest. Default: one filesystem store below the home."""

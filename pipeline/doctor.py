@@ -20,6 +20,7 @@ from database.transactions import Database
 from metadata.probes import PostgresProbe
 from pipeline import connections
 from pipeline.advice import advise
+from pipeline.installation import redis_prefix
 from pipeline.replicas.whose import whose
 from pipeline.wants import Profiles
 from storage import registry
@@ -133,7 +134,7 @@ def _postgres(settings: Settings) -> Patient:
 def _redis(settings: Settings) -> Patient:
     if settings.redis_url is None:
         return Patient("redis", lambda: [_not_set("redis_url")])
-    probe = RedisProbe(settings.redis_url, key_prefix=settings.key_prefix)
+    probe = RedisProbe(settings.redis_url, key_prefix=redis_prefix(settings) or settings.key_prefix)
     return Patient("redis", probe.checks, close=probe.close)
 
 

@@ -13,13 +13,36 @@ from uuid import UUID
 
 from core.errors import Misconfigured, Unavailable
 from core.settings import Settings
+from metadata.catalogue import Metadata
 from metadata.inventory import Inventory
 from storage.staging import installation
 
 ASK_SECONDS: Final = 30.0
 AWAY_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 3.0
 
 log = logging.getLogger(__name__)
+
+
+def redis_prefix(settings: Settings) -> str | None:
+    """Name what all keys and queues of this installation begin with in Redis, which others may share. None: this host
+    never heard which installation it belongs to."""
+    known = installation.kept(settings)
+    return None if known is None else f"{settings.key_prefix}{known}:"
+
+
+def await_redis_prefix(settings: Settings) -> str:
+    """Say `redis_prefix`; on a host that never heard of its installation, as soon as PostgreSQL tells it."""
+    while (prefix := redis_prefix(settings)) is None:
+        metadata = Metadata.open(settings, pool_size=1, deadline_seconds=PATIENCE_SECONDS)
+        try:
+            Installation(settings, metadata.inventory).ask()
+        except Unavailable as error:
+            log.warning("PostgreSQL has not told yet which installation this is", extra={"detail": error.detail})
+            time.sleep(AWAY_SECONDS)
+        finally:
+            metadata.close()
+    return prefix
 
 
 class Installation:

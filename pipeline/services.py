@@ -19,7 +19,7 @@ from core.model import StoreState
 from core.settings import Settings
 from core.silence import Silence
 from metadata.catalogue import Metadata
-from pipeline.installation import Installation
+from pipeline.installation import Installation, redis_prefix
 from pipeline.lookups import Lookups
 from pipeline.replicas.accesses import Accesses, open_accesses
 from pipeline.replicas.demotion import Demotions
@@ -181,7 +181,8 @@ def build(
             "database_url is not set: set MILLRACE_DATABASE_URL, or use the MILLRACE_HOME of a running stack"
         )
     metadata = Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds)
-    cache, hints = open_cache(settings), hints or NoHints()
+    prefix = redis_prefix(settings)
+    cache, hints = open_cache(settings, prefix), hints or NoHints()
     options = options_of(settings)
     states = StoreStates(metadata)
     placements = Placements.parse(settings, options, states, states.forget)
@@ -205,7 +206,7 @@ def build(
         demotions=Demotions.parse(settings, placements),
         profiles=Profiles.parse(settings),
         hints=hints,
-        locks=open_locks(settings),
+        locks=open_locks(settings, prefix),
         cache=cache,
         accesses=open_accesses(settings, placements, Lookups(metadata, cache, settings.cache), hints.repair),
     )

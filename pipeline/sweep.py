@@ -41,7 +41,8 @@ TRASH_AGE = timedelta(minutes=1)
 class Queue(Protocol):
     """The queue of this host's ingest hints. Both raise BrokerUnavailable."""
 
-    def depth(self) -> int: ...
+    def room(self) -> int:
+        """How many more hints it takes."""
 
     def publish(self, upload_id: UUID) -> None: ...
 
@@ -83,10 +84,8 @@ class Sweep:
     def _hint(self) -> None:
         """Keep the queue filled with the oldest due entries, up to a window: a backlog is fed, never sent whole."""
         work = self._services.settings.work
-        window = work.window_factor * work.ingest_concurrency
         try:
-            room = window - self._queue.depth()
-            for upload_id in self._services.staging.due(max(room, 0), clock.now()):
+            for upload_id in self._services.staging.due(self._queue.room(), clock.now()):
                 self._queue.publish(upload_id)
             self._broker_seen = time.monotonic()
         except BrokerUnavailable:

@@ -37,9 +37,10 @@ from pipeline.scratch import remove_leftovers
 from pipeline.services import Services, build
 from storage.registry import with_one_owner
 from tasks import commands
-from tasks.celery_app import app, ingest_queue
+from tasks.celery_app import app
 from tasks.hints import CeleryHints
 from tasks.lanes import Lanes, Work
+from tasks.queues import ingest_queue
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def services() -> Services:
     with _building:
         if _services is None:
             configured = settings.load()
-            _services = build(configured, CeleryHints(app), pool_size=_connections, owns_stores=True)
+            _services = build(configured, CeleryHints(app, configured), pool_size=_connections, owns_stores=True)
             remove_leftovers(scratch_root(_services))  # of the process that this one may be the successor of
         return _services
 

@@ -12,25 +12,19 @@ from celery import Celery
 
 from core import settings
 from core.settings import Settings, require_url
+from pipeline.installation import await_redis_prefix
 from tasks import redis_transport
-
-INTERACTIVE = "variants.interactive"
-EAGER = "variants.eager"
-MAINTENANCE = "maintenance"
+from tasks.queues import MAINTENANCE
 
 
-def ingest_queue(host_id: object) -> str:
-    """Staged bytes are on one host's disk, so their hints go to a queue of that host."""
-    return f"ingest.{host_id}"
-
-
-def configuration(configured: Settings) -> dict[str, Any]:
+def configuration(configured: Settings, prefix: str) -> dict[str, Any]:
+    """`prefix` is what all our keys in Redis begin with."""
     work = configured.work
     visibility = int(work.time_limit_seconds * 2)
     return {
         "broker_url": require_url(configured.redis_url, "redis_url").replace("unix://", "redis+socket://", 1),
         "broker_transport_options": {
-            "global_keyprefix": configured.key_prefix,
+            "global_keyprefix": prefix,
             "visibility_timeout": visibility,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
@@ -94,4 +88,12 @@ def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
 
 redis_transport.install()
 app = Celery("millrace", include=["tasks.ingest", "tasks.derive", "tasks.maintenance"])
-app.add_defaults(lambda: configuration(settings.load()))
+
+
+def _defaults() -> dict[str, Any]:
+    """Waits for PostgreSQL on a host that never heard of its installation, and there alone."""
+    configured = settings.load()
+    return configuration(configured, await_redis_prefix(configured))
+
+
+app.add_defaults(_defaults)

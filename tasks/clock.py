@@ -23,14 +23,10 @@ from celery.beat import ScheduleEntry, Scheduler
 from core import clock, settings
 from core.errors import BrokerUnavailable
 from core.loops import Guard
-from core.settings import Settings
-from tasks.celery_app import MAINTENANCE
-from tasks.hints import depth
+from tasks.queues import MAINTENANCE, Queues
 
 FAILED_SECONDS = 1.0
 """Between a tick that failed and the next."""
-WAITING = 24
-"""Messages in the queue, two of each kind: whoever reads it has enough to do."""
 SET_SECONDS = 5.0
 """A clock that moves so much at once was set."""
 
@@ -65,15 +61,15 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
     def apply_entry(self, entry: ScheduleEntry, producer: object = None) -> None:
         """Send it, unless enough of them wait."""
         try:
-            waiting = depth(self._settings, MAINTENANCE)
+            room = self._queues.room(MAINTENANCE)
         except BrokerUnavailable:
-            waiting = 0  # sending says it better
-        if waiting < WAITING:
+            room = 1  # sending says it better
+        if room:
             super().apply_entry(entry, producer=producer)
 
     @cached_property
-    def _settings(self) -> Settings:
-        return settings.load()
+    def _queues(self) -> Queues:
+        return Queues(settings.load())
 
     def _look_at_the_clock(self) -> None:
         """What was to come a second later would else come when the clock says so again, which may be in a year."""

@@ -10,7 +10,7 @@ from core.errors import Misconfigured
 from core.settings import Settings
 from storage.registry import with_one_owner
 from storage.staging.staging import Staging
-from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
+from tasks.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 
 Worker = Literal["ingest", "interactive", "variants", "maintenance", "all"]
 """`interactive` renders what somebody waits for and nothing else, `variants` that and every backlog; `maintenance` does

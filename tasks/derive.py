@@ -7,8 +7,9 @@ from typing import Any
 
 from pipeline.derive import derive
 from tasks.base import MillraceTask, as_blob_hash, services
-from tasks.celery_app import INTERACTIVE, app
+from tasks.celery_app import app
 from tasks.lanes import Work
+from tasks.queues import INTERACTIVE
 
 
 class DeriveTask(MillraceTask):

@@ -10,11 +10,10 @@ from uuid import UUID
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from coordination.broker import Broker
 from core.errors import BrokerUnavailable
 from core.loops import Background, each
 from core.settings import Settings
-from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
+from tasks.queues import EAGER, INTERACTIVE, MAINTENANCE, Queues, ingest_queue
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +30,15 @@ Hint = tuple[str, str, str]
 
 
 class CeleryHints:
-    """For web processes and workers: every call returns at once. A hint that cannot be sent is forgotten: the sweep and
-    beat find the work without it. Without `host_id` this process accepts no uploads; `processes` is how many
-    ingest processes the host has to wake."""
+    """For web processes and workers: every call returns at once. A hint that cannot be sent, or that would find its
+    queue full, is forgotten: the sweep and beat find the work without it. Without `host_id` this process accepts no
+    uploads."""
 
-    def __init__(self, app: Celery, host_id: UUID | None = None, *, processes: int = 1) -> None:
+    def __init__(self, app: Celery, settings: Settings, host_id: UUID | None = None) -> None:
         self._app = app
         self._host_id = host_id
-        self._processes = processes
+        self._processes = settings.work.ingest_concurrency
+        self._queues = Queues(settings)
         self._waiting: queue.Queue[Hint] = queue.Queue(CAPACITY)
         self._publisher = Background(
             "hints", self._publish, seconds=PAUSE_SECONDS, first=0, fresh=self._forget, most_rest_seconds=5
@@ -56,6 +56,7 @@ class CeleryHints:
 
     def close(self) -> None:
         self._publisher.stop()
+        self._queues.close()
 
     def _offer(self, task: str, argument: str, queue_name: str) -> None:
         self._publisher.start()
@@ -68,19 +69,26 @@ class CeleryHints:
         self._waiting = queue.Queue(CAPACITY)
 
     def _publish(self) -> float:
-        pause = PAUSE_SECONDS
+        rooms: dict[str, int] = {}
+        away = False
 
         def send(hint: Hint) -> None:
-            nonlocal pause
+            nonlocal away
             task, argument, queue_name = hint
+            if away:
+                return
             try:
-                publish(self._app, task, argument, queue_name)
+                if queue_name not in rooms:
+                    rooms[queue_name] = self._queues.room(queue_name)
+                if rooms[queue_name] > 0:
+                    publish(self._app, task, argument, queue_name)
+                    rooms[queue_name] -= 1
             except BrokerUnavailable as error:
-                log.warning("a hint was not sent", extra={"task": task, "id": argument, "detail": error.detail})
-                pause = AWAY_SECONDS
+                log.warning("hints were not sent", extra={"detail": error.detail})
+                away = True
 
         each(self._collect(), send)
-        return pause
+        return AWAY_SECONDS if away else PAUSE_SECONDS
 
     def _collect(self) -> list[Hint]:
         """What has come since the last time, without what another hint says too: an ingest process goes on from the
@@ -99,32 +107,13 @@ class IngestQueue:
     def __init__(self, app: Celery, settings: Settings, host_id: UUID) -> None:
         self._app = app
         self._name = ingest_queue(host_id)
-        self._broker = _broker(settings)
+        self._queues = Queues(settings)
 
-    def depth(self) -> int:
-        return self._broker.depth(self._name)
+    def room(self) -> int:
+        return self._queues.room(self._name)
 
     def publish(self, upload_id: UUID) -> None:
         publish(self._app, "ingest", str(upload_id), self._name)
-
-
-def depth(settings: Settings, queue_name: str) -> int:
-    """How many messages wait in a queue.
-
-    Raises:
-        BrokerUnavailable: Redis is away, hangs, or refuses.
-    """
-    broker = _broker(settings)
-    try:
-        return broker.depth(queue_name)
-    finally:
-        broker.close()
-
-
-def _broker(settings: Settings) -> Broker:
-    if settings.redis_url is None:
-        raise BrokerUnavailable("redis_url is not set")
-    return Broker(settings.redis_url, key_prefix=settings.key_prefix, seconds=3)
 
 
 def publish(app: Celery, task: str, argument: str, queue_name: str) -> None:

@@ -13,7 +13,7 @@ from threading import Condition
 
 from core.loops import Background
 from core.settings import Settings
-from tasks.celery_app import EAGER, INTERACTIVE
+from tasks.queues import EAGER, INTERACTIVE
 
 CAPACITY = 1000
 """Hints that wait in a lane. Those beyond are dropped: they come again."""

@@ -12,22 +12,23 @@ from pipeline.jobs import running as jobs
 from pipeline.jobs.kinds import KINDS
 from pipeline.replicas import repair
 from tasks.base import MillraceTask, RestingTask, services
-from tasks.celery_app import EAGER, app
-from tasks.hints import depth
+from tasks.celery_app import app
+from tasks.queues import EAGER, Queues
 
 TURN_SECONDS = 5.0
 """Of jobs, so that the other tasks and the end of a worker need not wait for them."""
-WINDOW = 500
-"""Hints that may wait in the eager queue: more would wake nobody sooner, and a backlog would be sent over and over."""
 
 
 @app.task(name="maintenance.wake_variants", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def wake_variants() -> None:
+    queues = Queues(services().settings)
     try:
-        room = WINDOW - depth(services().settings, EAGER)
+        room = queues.room(EAGER)
     except BrokerUnavailable:
         return  # the next round is soon
-    if room > 0:
+    finally:
+        queues.close()
+    if room:
         maintenance.wake_variants(services(), room)
 
 

@@ -19,11 +19,11 @@ from core.settings import Settings
 
 
 def locks(redis_url: str | None = None, **chosen: Any) -> Locks:
-    return open_locks(Settings(redis_url=redis_url, key_prefix="here:", locks=chosen))  # type: ignore[arg-type]
+    return open_locks(Settings(redis_url=redis_url, locks=chosen), "here:")  # type: ignore[arg-type]
 
 
 def cache(redis_url: str | None = None, **chosen: Any) -> Cache:
-    return open_cache(Settings(redis_url=redis_url, key_prefix="here:", cache=chosen))  # type: ignore[arg-type]
+    return open_cache(Settings(redis_url=redis_url, cache=chosen), "here:")  # type: ignore[arg-type]
 
 
 def both(one: Locks, other: Locks) -> list[Outcome]:

@@ -10,8 +10,9 @@ import time
 import httpx
 
 from core.settings import Settings
+from pipeline.installation import redis_prefix
 from storage.staging.staging import Staging
-from tasks.celery_app import ingest_queue
+from tasks.queues import ingest_queue
 from tests.faults.at_work import AtWork
 from tests.faults.history import Told
 from tests.faults.stack import Stack
@@ -99,7 +100,7 @@ def ingested_by_worker(stack: Stack, told: Told) -> bool:
 def ingest_key(stack: Stack) -> str:
     """The list in Redis that is the queue of the stack's host."""
     settings = Settings(home=stack.home)
-    return settings.key_prefix + ingest_queue(Staging.open(settings).host_id)
+    return str(redis_prefix(settings)) + ingest_queue(Staging.open(settings).host_id)
 
 
 def died(stack: Stack) -> int:

@@ -17,8 +17,10 @@ import redis
 from celery import Celery
 
 from core.settings import Settings
+from pipeline.installation import redis_prefix
 from storage.staging.staging import Staging
-from tasks.celery_app import EAGER, INTERACTIVE, MAINTENANCE, configuration, ingest_queue
+from tasks.celery_app import configuration
+from tasks.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 from tests.faults.history import Told
 from tests.faults.outage import assert_workers_consume, died, ingest_key, picture, recorded
 from tests.faults.stack import Stack
@@ -38,12 +40,12 @@ class Sender:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         settings = Settings(home=stack.home, redis_url=stack.services["redis_url"])
-        self._prefix = settings.key_prefix
+        self._prefix = str(redis_prefix(settings))
         self.ingests = ingest_queue(Staging.open(settings).host_id)
         self.queues = (self.ingests, INTERACTIVE, EAGER, MAINTENANCE)
         self.redis = redis.Redis.from_url(stack.services["redis_url"])
         self._app = Celery("sender", set_as_current=False)
-        self._app.conf.update(configuration(settings))
+        self._app.conf.update(configuration(settings, self._prefix))
 
     def close(self) -> None:
         self._app.close()

@@ -43,7 +43,7 @@ Drive = Callable[[Line, ExitStack], Callable[[], object]]
 
 def hints(line: Line, stack: ExitStack) -> Callable[[], object]:
     nowhere = Celery("test", broker="memory://", set_as_current=False)
-    made = CeleryHints(nowhere, uuid4())
+    made = CeleryHints(nowhere, line.settings, uuid4())
     stack.callback(made.close)
     return made.repair
 
@@ -199,6 +199,8 @@ def test_every_task_meets_an_error_and_is_done_again(
 ) -> None:
     """Its guard is in tasks/base.py; what tasks there are is read from the sources."""
     monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")  # read at the first look at a task
+    monkeypatch.setenv("MILLRACE_HOME", str(line.settings.home))
+    line.services.installation.ask()
     monkeypatch.setattr(base, "_services", line.services)
     names = {str(ast.literal_eval(call.keywords[0].value)) for _, called, call in calls() if called == "task"}
     found = [one for module in (derive, ingest, maintenance) for one in vars(module).values()]

@@ -26,14 +26,15 @@ PICTURE = encoded(photo(), "JPEG")
 class Recorder:
     """A queue that remembers; `away` makes it fail as a broker does."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = 8) -> None:
         self.waiting: list[UUID] = []
         self.away = False
+        self._window = window
 
-    def depth(self) -> int:
+    def room(self) -> int:
         if self.away:
             raise BrokerUnavailable("away")
-        return len(self.waiting)
+        return max(0, self._window - len(self.waiting))
 
     def publish(self, upload_id: UUID) -> None:
         if self.away:
@@ -51,10 +52,10 @@ def impatient(tmp_path: Path, database_url: str) -> Iterator[Line]:
 
 def test_a_backlog_is_fed_oldest_first_up_to_the_window(line: Line) -> None:
     ids = [line.accept(f"/{number}.jpg", PICTURE).id for number in range(12)]
-    queue = Recorder()
+    window = 8
+    queue = Recorder(window)
     sweep = Sweep(line.services, queue)
     sweep.run()
-    window = line.settings.work.window_factor * line.settings.work.ingest_concurrency
     assert queue.waiting == ids[:window]
     sweep.run()
     assert queue.waiting == ids[:window]

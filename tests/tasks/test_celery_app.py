@@ -7,17 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from core.sections import Work
 from core.settings import Settings
+from storage.staging import installation
 from tasks import celery_app, commands
 from tasks.celery_app import app, configuration
 
 
 def made(**changes: Any) -> dict[str, Any]:
-    return configuration(Settings(**{"redis_url": "redis://127.0.0.1:1/0", **changes}))
+    return configuration(Settings(**{"redis_url": "redis://127.0.0.1:1/0", **changes}), "prefix:")
 
 
 def test_messages_are_hints_and_json_only() -> None:
@@ -43,8 +45,8 @@ def test_nothing_waits_for_redis_without_an_end() -> None:
     assert options["socket_connect_timeout"] <= 5
 
 
-def test_installations_share_a_server_by_prefix() -> None:
-    assert made(key_prefix="a:")["broker_transport_options"]["global_keyprefix"] == "a:"
+def test_every_key_begins_with_the_prefix() -> None:
+    assert made()["broker_transport_options"]["global_keyprefix"] == "prefix:"
 
 
 def test_a_unix_socket_is_spelled_as_kombu_wants_it() -> None:
@@ -56,8 +58,10 @@ def test_no_message_carries_a_time_of_the_senders_clock() -> None:
         assert not {"expires", "eta", "countdown"} & entry["options"].keys()
 
 
-def test_every_scheduled_task_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_scheduled_task_exists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
+    installation.keep(Settings(home=tmp_path), uuid4())
     app.loader.import_default_modules()
     names = set(app.tasks)
     assert {entry["task"] for entry in celery_app.schedule(Settings()).values()} <= names

@@ -5,16 +5,19 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 from celery import Celery
 
-from core import clock, settings
-from tasks.celery_app import MAINTENANCE, configuration
-from tasks.clock import WAITING, Clock
-from tasks.hints import depth
+from core import clock
+from pipeline.installation import await_redis_prefix
+from tasks.celery_app import configuration
+from tasks.clock import Clock
+from tasks.queues import MAINTENANCE, WINDOWS, Queues
+from tests.tasks.test_hints import known
 
 
 @pytest.fixture
@@ -74,13 +77,15 @@ def test_it_goes_on_when_the_clock_of_its_host_is_set(monkeypatch: pytest.Monkey
     assert len(sent) > before
 
 
-def test_it_fills_no_queue_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+def test_it_fills_no_queue_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str) -> None:
+    configured = known(tmp_path, redis_url)
     monkeypatch.setenv("MILLRACE_REDIS_URL", redis_url)
+    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
     app = Celery(set_as_current=False)
-    app.add_defaults(lambda: {**configuration(settings.load()), "beat_schedule": {}})
+    app.add_defaults(lambda: {**configuration(configured, await_redis_prefix(configured)), "beat_schedule": {}})
     app.conf.beat_schedule = {"often": {"task": "often", "schedule": 0.0, "options": {"queue": MAINTENANCE}}}
     beat = Clock(app=app)
     [entry] = beat.schedule.values()
-    for _ in range(WAITING * 3):
+    for _ in range(WINDOWS[MAINTENANCE] * 3):
         beat.apply_entry(entry, producer=beat.producer)
-    assert depth(settings.load(), MAINTENANCE) == WAITING
+    assert Queues(configured).depth(MAINTENANCE) == WINDOWS[MAINTENANCE]

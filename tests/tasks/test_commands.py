@@ -11,7 +11,7 @@ import pytest
 from core.errors import Misconfigured
 from core.settings import Settings
 from tasks import commands
-from tasks.celery_app import ingest_queue
+from tasks.queues import ingest_queue
 
 ROOT = Path(__file__).parents[2]
 

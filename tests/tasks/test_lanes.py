@@ -12,8 +12,8 @@ import pytest
 from core.sections import Work
 from core.settings import Settings
 from tasks import base, celery_app, lanes
-from tasks.celery_app import EAGER, INTERACTIVE
 from tasks.lanes import Lanes
+from tasks.queues import EAGER, INTERACTIVE
 
 KINDS = sorted([INTERACTIVE, EAGER, "ingest", *celery_app.schedule(Settings())])
 

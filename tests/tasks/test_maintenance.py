@@ -13,10 +13,12 @@ import redis
 import pipeline.maintenance
 from core.model import BlobFacts, JobState
 from core.sections import Placement, Variants
+from pipeline.installation import redis_prefix
 from pipeline.jobs import kinds, orphans
 from pipeline.replicas import repair
 from pipeline.services import NoHints
 from tasks import maintenance
+from tasks.queues import EAGER, WINDOWS
 from tests.pictures import encoded, photo
 from tests.pipeline.line import WORK, Line
 
@@ -48,14 +50,15 @@ def test_waiting_variants_are_waked_up_to_a_window_less_what_waits_in_the_queue(
         line.bring("/a.png", encoded(photo(width, 20), "PNG"))
     told = Told()
     monkeypatch.setattr(maintenance, "services", lambda: replace(line.services, hints=told))
-    monkeypatch.setattr(maintenance, "WINDOW", 5)
+    line.services.installation.ask()
+    monkeypatch.setitem(WINDOWS, EAGER, 5)
     client = redis.Redis.from_url(redis_url)
     heard = []
     for _ in range(3):
         maintenance.wake_variants.run()
         heard.append(len(told.sources))
         told.sources.clear()
-        client.lpush("millrace:variants.eager", *[b"{}"] * 3)
+        client.lpush(f"{redis_prefix(line.settings)}{EAGER}", *[b"{}"] * 3)
     assert heard == [3, 2, 0]
     client.close()
     line.close()
