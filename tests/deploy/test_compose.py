@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cli.embedded_valkey import find_binary, free_port
 from cli.own_process import Process
 from cli.processes import start, stop
 from core import settings
+from core.sections import Web
 from storage import registry
 from tests.deploy.compose import (
     ROOT,
@@ -35,6 +37,22 @@ HOME = image_environment()["MILLRACE_HOME"]
 def test_everything_is_there() -> None:
     assert ON_THE_HOST | {"interactive", "variants", "maintenance", "beat", "migrate"} == OURS
     assert set(SERVICES) == OURS | {"postgres", "valkey", "s3", "s3-setup"}
+
+
+def test_a_web_server_has_the_time_to_end_that_it_takes() -> None:
+    web = Web()
+    assert int(SERVICES["web"]["stop_grace_period"].removesuffix("s")) > web.stop_delay_seconds + web.graceful_seconds
+
+
+def test_listening_to_other_machines_is_said_wherever_it_is_done() -> None:
+    image = image_environment()
+    assert (image["HOST"], image["MILLRACE_WEB__ALLOW_ANONYMOUS"]) == ("0.0.0.0", "true")
+    assert tomllib.loads((ROOT / "deploy" / "millrace.toml").read_text())["web"] == {
+        "allow_anonymous": True,
+        "hosts": ["web"],
+    }
+    assert SERVICES["web"]["ports"] == ["127.0.0.1:8080:8080"]
+    assert "MILLRACE_WEB__ALLOW_ANONYMOUS" in (ROOT / "Procfile").read_text()
 
 
 @pytest.mark.parametrize("missing", SECRETS)
