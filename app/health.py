@@ -14,6 +14,7 @@ from core import troubles
 from core.breaker import BreakerState
 from core.errors import BrokerUnavailable, MillraceError, NotFound, Unavailable
 from pipeline.replicas.failover import PROBE_KEY
+from pipeline.replicas.rules import difference
 from pipeline.services import Services
 from storage.interface import ObjectStore
 
@@ -105,7 +106,8 @@ def _background(services: Services) -> str:
 
 def _postgres(services: Services) -> str:
     services.metadata.ping()
-    return "answers"
+    other = difference(services.metadata.rules, services.rules)
+    return "answers" if other is None else f"answers; {other}: see `millrace storage apply-rules`"
 
 
 def _redis(services: Services) -> Callable[[], str]:

@@ -19,6 +19,7 @@ from cli import (
     storage_migrate,
     storage_policy,
     storage_rebuild,
+    storage_rules,
     storage_verify,
 )
 from cli.interruption import interruptible
@@ -44,6 +45,7 @@ for _command in (
     storage_gc.gc,
     storage_identify.identify,
     storage_policy.command,
+    storage_rules.command,
     storage_catch_up.command,
     storage_migrate.jobs,
     storage_migrate.state,

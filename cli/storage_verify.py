@@ -66,6 +66,8 @@ def _to_json(found: Verdict) -> dict[str, Any]:
 def _print(found: Verdict) -> None:
     for name in found.unknown_stores:
         click.echo(f"The settings name no store {printable(name)}, and it should hold objects.")
+    if found.job.progress.get("other_rules"):
+        click.echo("Other rules than this host's are in force: see `millrace doctor`. Nothing was compared with them.")
     for name in found.job.progress.get("unanswered", ()):
         click.echo(f"{printable(name)} did not answer for long: not all of it was looked at.")
     if ahead := found.job.progress.get("ahead"):

@@ -39,7 +39,7 @@ from core.model import BlobFacts, Replica, Reservation
 from database.transactions import Database
 from metadata import collection, locking, rows
 from metadata.arrays import Rows
-from metadata.collection import Garbage, Needed
+from metadata.collection import Garbage, Keeping
 from metadata.schema import blob, garbage, generation_seq, replica
 
 Place = tuple[BlobFacts, str]
@@ -92,13 +92,13 @@ class Blobs:
         """Reservations that nobody confirmed for so long become garbage; returns how many."""
         return self._database.run(collection.give_up_pending, older_than, limit)
 
-    def collect(self, limit: int, needed: Needed) -> int:
+    def collect(self, limit: int, keeping: Keeping) -> int:
         """Turn due blobs that nothing refers to into garbage, in several transactions; returns how many. What they led
         to (the outputs of their variants) goes in the same call. Of those that are referred to, the replicas go that
-        `needed` leaves out."""
+        `keeping` leaves out."""
         collected = 0
         while collected < limit:
-            looked, gone = self._database.run(collection.collect, limit - collected, needed)
+            looked, gone = self._database.run(collection.collect, limit - collected, keeping)
             failpoint("collect.after-commit")
             collected += gone
             if not looked:

@@ -19,10 +19,12 @@ from metadata.failures import Failures
 from metadata.inventory import Inventory
 from metadata.jobs import Jobs
 from metadata.outbox import Outbox
+from metadata.placing import Placing
 from metadata.rebuilding import Rebuilding
 from metadata.repairs import Repairs
 from metadata.restored import Restored
 from metadata.retention import Retention
+from metadata.rules import PlacementRules
 from metadata.stores import Stores
 from metadata.tiers import Tiers
 from metadata.turns import Turns
@@ -49,6 +51,8 @@ class Metadata:
     turns: Turns
     restored: Restored
     rebuilding: Rebuilding
+    rules: PlacementRules
+    placing: Placing
 
     @classmethod
     def open(cls, settings: Settings, *, pool_size: int, deadline_seconds: float) -> Metadata:
@@ -80,6 +84,8 @@ class Metadata:
             Turns(database),
             Restored(database),
             Rebuilding(database),
+            PlacementRules(database),
+            Placing(database),
         )
 
     def ping(self) -> None:

@@ -8,19 +8,15 @@ that they see everything committed before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import chain
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     LargeBinary,
-    Select,
     Text,
     and_,
     bindparam,
@@ -38,8 +34,13 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.failpoints import failpoint
 from core.model import BlobFacts, StoreState
-from metadata import locking, rows, stretches, undecodable
+from metadata import locking, references, rows, rules, stretches, undecodable
+from metadata.references import ManyReferences, Reference
+from metadata.rules import Rules
 from metadata.schema import asset, asset_variant, blob, failure, garbage, replica, store, variant
+
+LEFT_TO_OTHERS = timedelta(minutes=5)
+"""So long a worker with other rules than those in force looks at nothing that it may not decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,6 @@ class Garbage:
     id: int
     store: str
     key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """An asset that holds a blob, as its original or as a variant that it shows."""
-
-    path: str
-    variant: bool
-    accepted_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +65,20 @@ Needed = Callable[[BlobFacts, Sequence[Held], Iterator[Reference], Mapping[str, 
 stores. Takes no more of the references than it needs, and lets `ManyReferences` pass: then all of it stays."""
 
 
-def collect(connection: Connection, limit: int, needed: Needed) -> tuple[int, int]:
-    """Returns how many due blobs were looked at, and how many of them are gone now."""
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a process has to say of replicas that are in question: its rules, and what follows from them."""
+
+    rules: Rules
+    needed: Needed
+
+
+REFERRING = asset.c.blob, variant.c.source, variant.c.blob
+
+
+def collect(connection: Connection, limit: int, keeping: Keeping) -> tuple[int, int]:
+    """Returns how many due blobs were looked at, and how many of them are gone now. What nothing refers to goes under
+    any rules; where others than these are in force, they alone decide of what is referred to."""
     due = _lock_due(connection, limit)
     if not due:
         return 0, 0
@@ -83,17 +87,17 @@ def collect(connection: Connection, limit: int, needed: Needed) -> tuple[int, in
         connection.scalars(
             select(blob.c.sha256).where(
                 blob.c.sha256.in_(due),
-                or_(
-                    exists().where(asset.c.blob == blob.c.sha256),
-                    exists().where(variant.c.source == blob.c.sha256),
-                    exists().where(variant.c.blob == blob.c.sha256),
-                ),
+                or_(*(stretches.is_any(select(true()).where(blob.c.sha256 == one)) for one in REFERRING)),
             )
         )
     )
     if referred:
-        looked_at = _drop_surplus(connection, sorted(referred), needed)
-        connection.execute(update(blob).where(blob.c.sha256.in_(looked_at)).values(gc_after=None))
+        mine = rules.are_in_force(connection, keeping.rules)
+        settled = _drop_surplus(connection, sorted(referred), keeping.needed) if mine else _single(connection, referred)
+        connection.execute(update(blob).where(blob.c.sha256.in_(settled)).values(gc_after=None))
+        if not mine:
+            others = update(blob).where(blob.c.sha256.in_(referred - settled))
+            connection.execute(others.values(gc_after=func.now() + LEFT_TO_OTHERS))
     gone = [sha256 for sha256 in due if sha256 not in referred]
     if gone:
         discard_replicas(connection, gone)
@@ -217,19 +221,15 @@ def states(connection: Connection) -> Mapping[str, StoreState]:
     return {row.name: StoreState(*row) for row in connection.execute(query)}
 
 
-REFERENCES = 500
-"""In one statement."""
-MOST_REFERENCES = 10_000
-"""Of one blob. What has more of them stays where it is."""
-
-
-class ManyReferences(Exception):
-    """The blob is held by more assets than one transaction can look at."""
+def _single(connection: Connection, blobs: Collection[bytes]) -> set[bytes]:
+    """Those of which no rule could drop a replica."""
+    several = select(replica.c.blob).where(replica.c.blob.in_(blobs), replica.c.promoted_at.is_(None))
+    return {*blobs} - set(connection.scalars(several.group_by(replica.c.blob).having(func.count() > 1)))
 
 
 def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed) -> set[bytes]:
     """Replicas that no rule names, as long as one that stays is healthy. What was promoted goes another way. Returns
-    those that were looked at: once they come to `MOST_REFERENCES` assets, the others are left to the next transaction.
+    those that were looked at: once they come to `references.MOST` assets, the others are left to the next transaction.
     """
     query = rows.replicas().where(replica.c.blob.in_(blobs), replica.c.promoted_at.is_(None)).order_by(replica.c.blob)
     held: dict[bytes, list[Any]] = {}
@@ -239,14 +239,14 @@ def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed
     for sha256, replicas in held.items():
         if len(replicas) < 2:
             continue
-        if read >= MOST_REFERENCES:
+        if read >= references.MOST:
             looked_at.remove(sha256)
             continue
         facts = rows.to_replica(replicas[0]).blob
-        rules = [Held(row.store, row.stands_for or row.store, row.state == "healthy") for row in replicas]
-        counted = _Counted(references(connection, sha256))
+        places = [Held(row.store, row.stands_for or row.store, row.state == "healthy") for row in replicas]
+        counted = _Counted(references.of(connection, sha256))
         try:
-            keep = needed(facts, rules, counted, said)
+            keep = needed(facts, places, counted, said)
         except ManyReferences:
             continue
         finally:
@@ -267,50 +267,6 @@ class _Counted(Iterator[Reference]):
         found = next(self._references)
         self.count += 1
         return found
-
-
-def references(connection: Connection, sha256: bytes) -> Iterator[Reference]:
-    """The assets that hold a blob, read as far as they are asked for; one may come several times.
-
-    Raises:
-        ManyReferences: when `MOST_REFERENCES` were asked for and there are more.
-    """
-    left = MOST_REFERENCES
-    for reference in chain(_originals(connection, sha256), _shown(connection, sha256)):
-        if not left:
-            raise ManyReferences
-        left -= 1
-        yield reference
-
-
-_FACTS = asset.c.id, asset.c.path_text, asset.c.accepted_at
-
-
-def _originals(connection: Connection, sha256: bytes) -> Iterator[Reference]:
-    query = select(*_FACTS).where(asset.c.blob == sha256).order_by(asset.c.id).limit(REFERENCES)
-    return _pages(connection, query, asset.c.id, is_variant=False)
-
-
-def _shown(connection: Connection, sha256: bytes) -> Iterator[Reference]:
-    """Variant by variant: over all of them at once, the holders of each would be read and sorted for every page."""
-    variants = select(variant.c.id).where(variant.c.blob == sha256).order_by(variant.c.id).limit(MOST_REFERENCES + 1)
-    for variant_id in connection.scalars(variants).all():
-        query = select(*_FACTS).join_from(asset_variant, asset, asset.c.id == asset_variant.c.asset_id)
-        own = query.where(asset_variant.c.variant_id == variant_id)
-        page = own.order_by(asset_variant.c.asset_id).limit(REFERENCES)
-        yield from _pages(connection, page, asset_variant.c.asset_id, is_variant=True)
-
-
-def _pages(
-    connection: Connection, page: Select[Any], place: ColumnElement[UUID], *, is_variant: bool
-) -> Iterator[Reference]:
-    after = UUID(int=0)
-    while found := connection.execute(page.where(place > after)).all():
-        for row in found:
-            yield Reference(row.path_text, is_variant, row.accepted_at)
-        if len(found) < REFERENCES:
-            return
-        after = found[-1].id
 
 
 def discard_replicas(connection: Connection, blobs: Sequence[bytes], name: str | None = None) -> None:

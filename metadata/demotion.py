@@ -24,8 +24,10 @@ from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica, StoreState
 from database.transactions import Database
-from metadata import collection, locking, rows, stretches
-from metadata.collection import Held, Reference
+from metadata import collection, locking, references, rows, rules, stretches
+from metadata.collection import Held
+from metadata.references import Reference
+from metadata.rules import Rules
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
 from metadata.stretches import Counted
 
@@ -101,10 +103,11 @@ class Demotion:
         """
         return self._database.run(_begin, home, move, lease)
 
-    def finish(self, home: Home, stays: Replica, move: Move, choice: Choice) -> bool:
+    def finish(self, home: Home, stays: Replica, move: Move, choice: Choice, own: Rules) -> bool:
         """The home goes and its object is garbage, while `stays` is healthy and stands for it. False: one of them is
-        another by now, somebody else is at the blob, or the choice is another now; nothing changed."""
-        return self._database.run(_finish, home, stays, move, choice)
+        another by now, somebody else is at the blob, the choice is another now, or other rules than `own` are in force;
+        nothing changed."""
+        return self._database.run(_finish, home, stays, move, choice, own)
 
     def leave_to_gc(self, store: str, after: bytes, last: bytes) -> int:
         """What stands for this store while the store has the bytes itself: gc looks at these blobs soon. So goes what
@@ -204,7 +207,7 @@ def _begin(connection: Connection, home: Home, move: Move, lease: timedelta) -> 
     return rows.to_replica(row), row.state == "healthy"
 
 
-def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choice: Choice) -> bool:
+def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choice: Choice, own: Rules) -> bool:
     sha256, store = home.replica.blob.sha256, home.replica.store
     if not locking.lock_free_blob(connection, sha256):
         return False
@@ -219,6 +222,8 @@ def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choi
     )
     if not now or connection.execute(select(replica.c.store).where(heir)).first() is None:
         return False
+    if not rules.are_in_force(connection, own):
+        return False
     if _chosen(connection, now[0], choice, collection.states(connection)) != move:
         return False
     connection.execute(delete(replica).where(replica.c.blob == sha256, replica.c.store == store))
@@ -231,8 +236,8 @@ def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choi
 def _chosen(connection: Connection, home: Home, choice: Choice, said: Mapping[str, StoreState] | None) -> Move | None:
     """What more assets hold than can be looked at stays."""
     try:
-        return choice(home, collection.references(connection, home.replica.blob.sha256), said)
-    except collection.ManyReferences:
+        return choice(home, references.of(connection, home.replica.blob.sha256), said)
+    except references.ManyReferences:
         return None
 
 

@@ -20,7 +20,6 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     Text,
-    and_,
     cast,
     column,
     exists,
@@ -29,6 +28,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     tuple_,
     union_all,
 )
@@ -86,8 +86,8 @@ class Inventory:
 
     def healthy(self, store: str, after: bytes, limit: int) -> list[Replica]:
         """In the order of their hashes."""
-        query = rows.replicas().where(replica.c.store == store, replica.c.state == "healthy", replica.c.blob > after)
-        return self._replicas(query.order_by(replica.c.blob).limit(limit))
+        chosen = select(replica).where(replica.c.store == store, replica.c.state == "healthy", replica.c.blob > after)
+        return self._replicas(rows.page_of_replicas(chosen.limit(limit)))
 
     def stale(self, stores: Sequence[str], before: datetime, limit: int, after: Place | None = None) -> list[Replica]:
         """Healthy ones whose bytes were not read since `before`, the oldest first. `after` leads past those that stay
@@ -97,16 +97,15 @@ class Inventory:
         found = [one for name in stores for one in _oldest(name, before, limit, after)]
         place = union_all(*(select(one.subquery()) for one in found)).subquery("place")
         order = place.c.last_verified_at.nulls_first(), place.c.blob, place.c.store
-        chosen = select(place).order_by(*order).limit(limit).subquery("chosen")
-        same = and_(replica.c.blob == chosen.c.blob, replica.c.store == chosen.c.store)
-        query = rows.replicas().join(chosen, same).where(replica.c.state == "healthy")
-        return self._replicas(query.order_by(chosen.c.last_verified_at.nulls_first(), chosen.c.blob, chosen.c.store))
+        page = select(place).order_by(*order).limit(limit).subquery("page")
+        query = rows.of_page(page)
+        return self._replicas(query.order_by(page.c.last_verified_at.nulls_first(), page.c.blob, page.c.store))
 
     def sick(self, stores: Sequence[str], after: tuple[bytes, str], limit: int) -> list[Replica]:
         """Missing and corrupt ones, in the order of their hashes and stores. Copies for faster reading are no loss."""
-        query = rows.replicas().where(SICK, replica.c.store.in_(stores))
-        query = query.where(tuple_(replica.c.blob, replica.c.store) > tuple_(literal(after[0]), literal(after[1])))
-        return self._replicas(query.order_by(replica.c.blob, replica.c.store).limit(limit))
+        chosen = select(replica).where(SICK, replica.c.store.in_(stores))
+        chosen = chosen.where(tuple_(replica.c.blob, replica.c.store) > tuple_(literal(after[0]), literal(after[1])))
+        return self._replicas(rows.page_of_replicas(chosen.limit(limit)))
 
     def is_sick(self, one: Replica) -> bool:
         """Is the blob's replica in this store missing or corrupt, whatever its generation is by now?"""
@@ -144,9 +143,9 @@ def _oldest(store: str, before: datetime, limit: int, after: Place | None) -> li
     """Of one store, in the order of the index: those whose bytes were never read, and those whose were. Each reads no
     more rows than the limit."""
     read_at, sha256 = replica.c.last_verified_at, replica.c.blob
-    own = select(sha256, replica.c.store, read_at).where(replica.c.store == store, replica.c.state == "healthy")
-    never = own.where(read_at.is_(None)).order_by(sha256).limit(limit)
-    once = own.where(read_at < before).order_by(read_at, sha256).limit(limit)
+    own = select(replica).where(replica.c.store == store, replica.c.state == "healthy")
+    own = own.order_by(read_at.nulls_first(), sha256).limit(limit)  # to the letter the order of the index
+    never, once = own.where(read_at.is_(None)), own.where(read_at < before)
     if after is None:
         return [never, once]
     at, last, last_store = after
@@ -215,10 +214,11 @@ def _key() -> ColumnElement[str]:
 
 
 def _nameless(store: str) -> ColumnElement[bool]:
-    as_replica = exists().where(
+    as_replica = select(true()).where(
         replica.c.blob == _LISTED.c.blob, replica.c.store == store, replica.c.generation == _LISTED.c.generation
     )
-    return ~or_(as_replica, exists().where(garbage.c.store == store, garbage.c.key == _key()))
+    as_garbage = select(true()).where(garbage.c.store == store, garbage.c.key == _key())
+    return ~or_(stretches.is_any(as_replica), stretches.is_any(as_garbage))
 
 
 def _unnamed(connection: Connection, store: str, listed: Sequence[Named]) -> list[Named]:

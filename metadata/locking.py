@@ -7,6 +7,7 @@
     5. replicas, in the order of their hashes and stores
     6. variants, who shows them, failures; garbage
     7. the counter of a path
+    8. the rules in force: shared by who removes a replica by them; who changes them holds nothing else
 
 Who decides by a row has locked it before, and reads it after that: a statement sees nothing that was committed after
 it began, so locks are taken in one statement and rows are read in a later one, which may travel in the same message

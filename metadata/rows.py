@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Text, func, select
+from sqlalchemy import ColumnElement, Row, Select, Subquery, Text, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 
 from core.model import (
@@ -102,6 +102,18 @@ def to_leased(row: AnyRow) -> LeasedVariant:
 
 def replicas() -> Select[Any]:
     return select(replica, blob.c.size, blob.c.media_type).join_from(replica, blob, blob.c.sha256 == replica.c.blob)
+
+
+def page_of_replicas(chosen: Select[Any]) -> Select[Any]:
+    """`replicas` for some rows of `replica`, in the order of their hashes and stores."""
+    page = chosen.order_by(replica.c.blob, replica.c.store).subquery("page")
+    return of_page(page).order_by(page.c.blob, page.c.store)
+
+
+def of_page(page: Subquery) -> Select[Any]:
+    """`replicas` for rows of `replica` that were chosen before they meet their blobs: where PostgreSQL joins first, it
+    may begin with the first blob of all for a page in the middle."""
+    return select(page, blob.c.size, blob.c.media_type).join_from(page, blob, blob.c.sha256 == page.c.blob)
 
 
 def to_replica(row: AnyRow) -> Replica:

@@ -110,8 +110,8 @@ def _abandon(connection: Connection, name: str) -> int:
 
 
 def _page(connection: Connection, name: str, after: bytes, limit: int) -> list[Replica]:
-    query = rows.replicas().where(replica.c.store == name, replica.c.state != "pending", replica.c.blob > after)
-    return [rows.to_replica(row) for row in connection.execute(query.order_by(replica.c.blob).limit(limit))]
+    chosen = select(replica).where(replica.c.store == name, replica.c.state != "pending", replica.c.blob > after)
+    return [rows.to_replica(row) for row in connection.execute(rows.page_of_replicas(chosen.limit(limit)))]
 
 
 def _drop(connection: Connection, leaving: Replica, stays: Replica) -> bool:

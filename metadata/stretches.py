@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from metadata.schema import blob, replica
 
-LENGTH = 10_000
+LENGTH = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,12 @@ def count(connection: Connection, store: str, after: bytes, which: ColumnElement
     query = select(func.count(), *fitting).join_from(replica, blob, blob.c.sha256 == replica.c.blob)
     row = connection.execute(query.where(*within(store, after, last))).one()
     return Counted(int(row[1]), int(row[2]), last if row[0] >= LENGTH else None)
+
+
+def is_any(query: Select[Any]) -> ColumnElement[bool]:
+    """Whether it finds a row: one look into an index for each row of what is around it, where PostgreSQL may take
+    `exists` below an OR for a reason to read all of a table."""
+    return query.limit(1).scalar_subquery().is_not(None)
 
 
 def distinct(connection: Connection, name: ColumnElement[str], rows: Select[Any]) -> list[str]:

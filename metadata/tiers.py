@@ -33,7 +33,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica
 from database.transactions import Database
-from metadata import locking
+from metadata import locking, rules
+from metadata.rules import Rules
 from metadata.schema import blob, garbage, generation_seq, metadata, replica
 
 promoted_bytes = Table(  # how much the copies for faster reading take: the sum over a store
@@ -80,10 +81,10 @@ class Tiers:
         wanted = self._database.run(_promote, absent, name, up_to, max_bytes) if absent else []
         return Promotion(wanted, [sha256 for sha256, state in there.items() if state == "healthy"])
 
-    def evict(self, name: str, up_to: int) -> int:
-        """Bring the copies in a store down to this size; returns how many went."""
+    def evict(self, name: str, up_to: int, own: Rules) -> int:
+        """Bring the copies in a store down to this size; returns how many went. Under other rules than `own`: none."""
         evicted = 0
-        while gone := self._database.run(_evict_surplus, name, up_to):
+        while gone := self._database.run(_evict_surplus, name, up_to, own):
             evicted += gone
         return evicted
 
@@ -204,10 +205,12 @@ def _fitting(blobs: Sequence[bytes], sizes: Mapping[bytes, int], room: int) -> l
     return chosen
 
 
-def _evict_surplus(connection: Connection, name: str, up_to: int) -> int:
+def _evict_surplus(connection: Connection, name: str, up_to: int, own: Rules) -> int:
     locking.take_promotions(connection, name)
     used, _ = _used(connection, name)
-    return len(_make_room(connection, name, used - up_to, true())) if used > up_to else 0
+    if used <= up_to or not rules.are_in_force(connection, own):
+        return 0
+    return len(_make_room(connection, name, used - up_to, true()))
 
 
 def _make_room(connection: Connection, name: str, surplus: int, which: ColumnElement[bool]) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from coordination.probes import RedisProbe
@@ -18,9 +19,11 @@ from core.findings import Check, Finding, Grade, note, ok, problem
 from core.settings import Settings
 from database.transactions import Database
 from metadata.probes import PostgresProbe
+from metadata.rules import PlacementRules
 from pipeline import connections
 from pipeline.advice import advise
 from pipeline.installation import redis_prefix
+from pipeline.replicas.rules import difference, rules_of
 from pipeline.replicas.whose import whose
 from pipeline.wants import Profiles
 from storage import registry
@@ -128,7 +131,23 @@ def _postgres(settings: Settings) -> Patient:
     database = Database(settings.database_url, pool_size=1, deadline_seconds=DATABASE_SECONDS)
     durable = settings.staging.sync != "none" and not settings.staging.ephemeral
     probe = PostgresProbe(database, connections=connections.of_host(settings), durable=durable)
-    return Patient("postgres", probe.checks, close=database.close)
+    checks = partial(_of_postgres, probe, PlacementRules(database), settings)
+    return Patient("postgres", checks, close=database.close)
+
+
+def _of_postgres(probe: PostgresProbe, rules: PlacementRules, settings: Settings) -> Sequence[Check]:
+    return [*probe.checks(), Check("rules", lambda: placement_rules(rules, settings))]
+
+
+def placement_rules(rules: PlacementRules, settings: Settings) -> Finding:
+    other = difference(rules, rules_of(settings, registry.options_of(settings)))
+    if other is None:
+        return ok("rules", "this host's placement rules are those in force")
+    return problem(
+        "rules",
+        other,
+        "run `millrace storage apply-rules` where the right ones are (with --dry-run first), and give all hosts these",
+    )
 
 
 def _redis(settings: Settings) -> Patient:

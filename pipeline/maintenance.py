@@ -14,6 +14,7 @@ from core.errors import Unavailable
 from core.failpoints import failpoint
 from core.loops import each
 from pipeline.replicas.hot_stores import surplus_bound
+from pipeline.replicas.rules import difference
 from pipeline.services import Services
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ def collect_garbage(services: Services) -> int:
     """Turn what nothing refers to into garbage, and delete the objects that garbage names, until there is no more.
     A key that `garbage` gave out is never named again, so a run that wakes up late deletes nothing that lives."""
     deleted = 0
+    other = difference(services.metadata.rules, services.rules)
+    if other is not None:
+        log.warning("%s; see `millrace storage apply-rules`", other)
 
     def empty(name: str) -> None:
         nonlocal deleted
@@ -50,7 +54,7 @@ def collect_garbage(services: Services) -> int:
                 log.warning("garbage stays for now", extra={"store": name, "reason": error.code})
 
     while True:
-        collected = services.metadata.blobs.collect(BATCH, services.placements.needed)
+        collected = services.metadata.blobs.collect(BATCH, services.keeping)
         failpoint("gc.after-collect")
         each(services.metadata.blobs.garbage_stores(), empty)
         if collected < BATCH:
@@ -86,7 +90,8 @@ def evict_copies(services: Services) -> int:
     """Copies for faster reading that are too many: the bound became lower, their store takes none any more, or it is
     being emptied."""
     bounds = {name: surplus_bound(services.placements, name) for name in services.stores}
-    return sum(services.metadata.tiers.evict(name, up_to) for name, up_to in bounds.items() if up_to is not None)
+    tiers = services.metadata.tiers
+    return sum(tiers.evict(name, up_to, services.rules) for name, up_to in bounds.items() if up_to is not None)
 
 
 def sweep_stores(services: Services) -> int:

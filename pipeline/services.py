@@ -19,6 +19,8 @@ from core.model import StoreState
 from core.settings import Settings
 from core.silence import Silence
 from metadata.catalogue import Metadata
+from metadata.collection import Keeping
+from metadata.rules import Rules
 from pipeline.installation import Installation, redis_prefix
 from pipeline.lookups import Lookups
 from pipeline.replicas.accesses import Accesses, open_accesses
@@ -26,6 +28,7 @@ from pipeline.replicas.demotion import Demotions
 from pipeline.replicas.failover import silence_of
 from pipeline.replicas.placement import Placements
 from pipeline.replicas.recognition import StoreRecognition
+from pipeline.replicas.rules import rules_of
 from pipeline.rests import Rests
 from pipeline.wants import Profiles
 from storage.interface import ObjectStore
@@ -98,6 +101,15 @@ class Services:
     locks: Locks
     cache: Cache
     accesses: Accesses
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What this process believes of where bytes belong."""
+        return rules_of(self.settings, self.placements.stores)
+
+    @property
+    def keeping(self) -> Keeping:
+        return Keeping(self.rules, self.placements.needed)
 
     @cached_property
     def turns(self) -> Turns:

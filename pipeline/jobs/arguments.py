@@ -47,6 +47,15 @@ class Arguments(BaseModel):
         return self
 
 
+def require_in_force(services: Services) -> None:
+    """
+    Raises:
+        BadRequest: other rules are in force than this process has.
+    """
+    if not services.metadata.rules.are_in_force(services.rules):
+        raise BadRequest("other rules are in force: `millrace storage apply-rules` puts those of its host in force")
+
+
 def require_stores(services: Services, names: Sequence[str]) -> None:
     """
     Raises:

@@ -8,11 +8,12 @@ from uuid import UUID
 
 from core.errors import BadRequest, NotFound
 from core.model import Job
-from pipeline.jobs import migration, orphans, policy, restoration, verification, verification_progress
+from pipeline.jobs import applying, migration, orphans, policy, restoration, verification, verification_progress
 from pipeline.jobs import running as jobs
 from pipeline.services import Services
 
 KINDS: Final[Mapping[str, jobs.Kind]] = {
+    applying.KIND: jobs.Kind(applying.run, applying.Application.check),
     migration.KIND: jobs.Kind(migration.run, migration.Move.check),
     policy.KIND: jobs.Kind(policy.run, policy.Policy.check),
     verification.KIND: jobs.Kind(verification.run, verification_progress.Verification.check),

@@ -104,7 +104,7 @@ class _Sweep:
             return
         blobs = self.services.metadata.blobs
         maintenance.give_up_reservations(self.services)
-        while blobs.collect(BATCH, self.services.placements.needed):
+        while blobs.collect(BATCH, self.services.keeping):
             yield self._step({})
         for name in self.wanted.stores:
             yield from self._emptied(name, {})

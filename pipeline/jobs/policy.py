@@ -17,15 +17,16 @@ from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from core.sections import Rate
-from metadata.collection import Reference
 from metadata.demotion import Choice, Filter, Home, Move
+from metadata.references import Reference
 from metadata.stretches import Counted
-from pipeline.jobs.arguments import Arguments
+from pipeline.jobs.arguments import Arguments, require_in_force
 from pipeline.jobs.counting import COUNTING, Tally, counted
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
+from pipeline.replicas.rules import OtherRules, difference
 from pipeline.services import Services
 
 KIND: Final = "demotion"
@@ -38,6 +39,11 @@ class Policy(Arguments):
     """The arguments of a run. What moves is in the settings."""
 
     max_mb_s: Rate | None = None
+
+    @classmethod
+    def check(cls, services: Services, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        require_in_force(services)
+        return super().check(services, arguments)
 
     def fitted(self, services: Services) -> Policy:
         if not services.demotions.rules:
@@ -72,12 +78,16 @@ def start(services: Services) -> Job | None:
     work = services.settings.work
     if not services.demotions.rules or not services.metadata.jobs.rested(KIND, work.policy_seconds):
         return None
+    if not services.metadata.rules.are_in_force(services.rules):
+        return None
     arguments = Policy.check(services, {"max_mb_s": work.policy_max_mb_s})
     return services.metadata.jobs.create(KIND, arguments)
 
 
 def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
     policy = Policy.of(services, job.arguments)
+    if not services.metadata.rules.are_in_force(services.rules):
+        raise OtherRules(difference(services.metadata.rules, services.rules) or "this host has other rules")
     sources = services.demotions.sources()
     work = _Work(services, policy, job.started_at or job.created_at, heed)
     if job.progress and COUNTING not in job.cursor:
@@ -189,7 +199,7 @@ class _Work:
             self._failed(home.replica, there, error)
             return
         failpoint("demote.after-copy", home.replica.key)
-        if self._demotion.finish(home, there, move, self._choice):
+        if self._demotion.finish(home, there, move, self._choice, self._services.rules):
             failpoint("demote.after-commit", home.replica.key)
             self._services.lookups.forget_replicas(home.replica.blob.sha256)
             self._count(moved=1, moved_bytes=home.replica.blob.size)

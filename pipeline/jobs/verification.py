@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
 
-from core.errors import Archived, Forbidden, StoreUnavailable, Superseded
+from core.errors import Archived, Forbidden, NotFound, StoreUnavailable, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.inventory import Place
@@ -34,6 +34,7 @@ from pipeline.jobs.verification_progress import Progress, Verification
 from pipeline.recovery.catching_up import REACH
 from pipeline.remaking import make_again
 from pipeline.replicas.copying import check, try_copy
+from pipeline.replicas.rules import compare
 from pipeline.services import Services
 from storage.object_keys import MARKER, named
 from storage.throttle import Throttle, rest
@@ -92,7 +93,7 @@ class _Run:
         phases: list[Phase] = [
             partial(phase, name) for name in self.wanted.stores for phase in (self.rows, self.objects)
         ]
-        phases += [self.repairs] if self.wanted.structure_only else [self.content, self.repairs]
+        phases += [self.placement, *([] if self.wanted.structure_only else [self.content]), self.repairs]
         first, after = int(cursor.get("phase", 0)), str(cursor.get("after", ""))
         with self.heads:
             for number, phase in list(enumerate(phases))[first:]:
@@ -114,6 +115,21 @@ class _Run:
         """The store against rows."""
         while keys := (yield from self._answer(name, partial(self._list, name, after), after)):
             after = keys[-1]
+            yield after
+
+    def placement(self, after: str) -> Iterator[str]:
+        """Rows against the rules."""
+        services, metadata = self.services, self.services.metadata
+        if not metadata.rules.are_in_force(services.rules):
+            self.progress = replace(self.progress, other_rules=True)
+            return
+        while page := metadata.placing.page(bytes.fromhex(after), OBJECTS):
+            for one in compare(metadata, services.placements, page):
+                for name in set(one.unrecorded).intersection(self._answering()):
+                    with suppress(NotFound):  # gc was faster
+                        metadata.repairs.ensure(one.blob.sha256, name, timedelta(0))
+                        self._count(wanted=1)
+            after = page[-1][0].sha256.hex()
             yield after
 
     def content(self, after: str) -> Iterator[str]:

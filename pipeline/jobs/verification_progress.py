@@ -50,6 +50,10 @@ class Progress:
     """Objects whose keys are not ours."""
     catalogue: int = 0
     """Segments of the catalogue."""
+    wanted: int = 0
+    """Replicas that a rule asks for and that were not even recorded: they are made."""
+    other_rules: bool = False
+    """Rules that are not this process's are in force, so nothing was compared with them."""
     unanswered: Sequence[str] = ()
     """Stores that did not answer for long, and were left out from then on."""
 

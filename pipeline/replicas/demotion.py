@@ -22,8 +22,8 @@ from core.errors import Misconfigured
 from core.model import StoreState
 from core.patterns import path_pattern
 from core.settings import Settings
-from metadata.collection import Reference
 from metadata.demotion import Filter, Home, Move
+from metadata.references import Reference
 from pipeline.replicas.placement import Placements
 from storage.options import TIERS, StoreOptions
 

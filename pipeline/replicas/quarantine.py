@@ -23,7 +23,7 @@ class Verdict:
     @property
     def good(self) -> bool:
         """Everything was looked at, and is as it should be, or was mended."""
-        left = any(self.job.progress.get(what) for what in ("failed", "unanswered", "ahead"))
+        left = any(self.job.progress.get(what) for what in ("failed", "unanswered", "ahead", "other_rules"))
         return self.job.state is JobState.DONE and not (left or self.quarantined or self.unknown_stores)
 
 

@@ -24,8 +24,10 @@ from core.model import (
 )
 from metadata.assets import Deleted
 from metadata.catalogue import Metadata
-from metadata.collection import Held, Reference
+from metadata.collection import Held, Keeping
 from metadata.paths import AssetPath
+from metadata.references import Reference
+from metadata.rules import Rules
 from metadata.variants import Stored
 
 HOST = UUID(int=1)
@@ -72,6 +74,10 @@ def everything(
 ) -> frozenset[str]:
     """Every replica has a reason to stay."""
     return frozenset(one.store for one in held)
+
+
+RULES = Rules(b"", {})
+KEEPING = Keeping(RULES, everything)
 
 
 def path(text: str) -> AssetPath:

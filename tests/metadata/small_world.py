@@ -17,10 +17,11 @@ from core.model import BlobFacts, FailureReason, Replica, StoreState
 from core.sections import Retention
 from database.transactions import Database
 from metadata.catalogue import Metadata
-from metadata.collection import Held, Reference
+from metadata.collection import Held, Keeping
 from metadata.demotion import Home, Move
+from metadata.references import Reference
 from tests.metadata.interleaving import Act, Course, Schedule
-from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, manifest, want
+from tests.metadata.made import HOUR, LEASE, NO_TIME, RULES, Ingester, manifest, want
 
 BODY = b"what all of it is about"
 BLOB = BlobFacts(hashlib.sha256(BODY).digest(), len(BODY), "image/png")
@@ -157,7 +158,7 @@ class World:
 
     def finish(self, store: str, stays: str) -> object:
         move = Move(1, stays, store)
-        return self.metadata.demotion.finish(self._home(store), self.replica(stays), move, lambda *_: move)
+        return self.metadata.demotion.finish(self._home(store), self.replica(stays), move, lambda *_: move, RULES)
 
     def demote(self) -> object:
         there, _ = self.metadata.demotion.begin(self._home("main"), Move(1, EMPTIED, "main"), LEASE)
@@ -171,13 +172,13 @@ class World:
         return self.metadata.tiers.drop(self.replica("hot"))
 
     def evict(self) -> object:
-        return self.metadata.tiers.evict("hot", 0)
+        return self.metadata.tiers.evict("hot", 0, RULES)
 
     def collect(self, keep: str) -> object:
         def needed(_: BlobFacts, held: Sequence[Held], references: Iterator[Reference], said: object) -> frozenset[str]:
             return frozenset({keep})
 
-        return self.metadata.blobs.collect(1, needed)
+        return self.metadata.blobs.collect(1, Keeping(RULES, needed))
 
     def mark(self, store: str) -> object:
         return self.metadata.repairs.mark(self.replica(store), "corrupt", "its bytes are wrong")

@@ -15,7 +15,7 @@ from metadata import blobs, collection, links
 from metadata.catalogue import Metadata
 from metadata.variants import Stored
 from tests.metadata.conftest import Query
-from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, everything, facts, manifest, output, path, want
+from tests.metadata.made import HOUR, KEEPING, LEASE, NO_TIME, Ingester, facts, manifest, output, path, want
 
 
 def test_equal_bytes_are_reserved_once_and_healthy_once_recorded(metadata: Metadata, ingester: Ingester) -> None:
@@ -57,12 +57,12 @@ def test_a_deleted_assets_bytes_go_with_those_of_its_variants(metadata: Metadata
     recorded = ingester.ingest(made, [want("thumb"), want("big")], LEASE)
     assert ingester.finish(recorded) == 2
     ingester.delete(made.path, grace=HOUR)
-    assert metadata.blobs.collect(10, everything) == 0, "the grace time"
+    assert metadata.blobs.collect(10, KEEPING) == 0, "the grace time"
     ingester.ingest(manifest("/b"))
     ingester.delete("/b", purge=True)
-    assert metadata.blobs.collect(10, everything) == 1
+    assert metadata.blobs.collect(10, KEEPING) == 1
     ingester.metadata.database.run(_due_now)
-    assert metadata.blobs.collect(10, everything) == 3
+    assert metadata.blobs.collect(10, KEEPING) == 3
     assert len(ingester.garbage()) == 4
     metadata.blobs.forget([one.id for one in metadata.blobs.garbage(10)])
     assert ingester.garbage() == []
@@ -79,7 +79,7 @@ def test_bytes_that_another_asset_holds_stay(metadata: Metadata, ingester: Inges
     ingester.finish(first)
     ingester.ingest(kept, [want("both")], LEASE)
     ingester.delete("/gone", purge=True)
-    assert metadata.blobs.collect(10, everything) == 1, "the output of the variant that nobody asks for any more"
+    assert metadata.blobs.collect(10, KEEPING) == 1, "the output of the variant that nobody asks for any more"
     assert [one.recipe for one in metadata.variants.of_asset(kept.asset_id)] == [{"name": "both"}]
     assert len(metadata.blobs.replicas(kept.sha256)) == 1
     assert query("SELECT count(*) FROM blob WHERE gc_after IS NOT NULL") == [(0,)]
@@ -92,10 +92,10 @@ def test_an_original_that_is_also_a_variant_stays_for_either(metadata: Metadata,
     metadata.variants.finish([Stored(recorded.leased[0], [ingester.reserve(facts(thumb))])])
     ingester.ingest(thumb)
     ingester.delete("/thumb", purge=True)
-    assert metadata.blobs.collect(10, everything) == 0
+    assert metadata.blobs.collect(10, KEEPING) == 0
     assert len(metadata.blobs.replicas(thumb.sha256)) == 1
     ingester.delete("/source", purge=True)
-    assert metadata.blobs.collect(10, everything) == 2
+    assert metadata.blobs.collect(10, KEEPING) == 2
 
 
 def test_a_reservation_spares_a_blob_that_is_due(metadata: Metadata, ingester: Ingester) -> None:
@@ -103,7 +103,7 @@ def test_a_reservation_spares_a_blob_that_is_due(metadata: Metadata, ingester: I
     ingester.delete("/a", purge=True)
     again = manifest("/a", b"same")
     replica = ingester.reserve(facts(again))
-    assert metadata.blobs.collect(10, everything) == 0
+    assert metadata.blobs.collect(10, KEEPING) == 0
     assert metadata.assets.record(again, [replica], []).entry == 1
 
 
@@ -114,7 +114,7 @@ def test_whoever_comes_after_gc_begins_again(metadata: Metadata, ingester: Inges
     again = manifest("/a", b"same")
     [slow] = metadata.blobs.reserve([(facts(again), "main")], NO_TIME)
     assert slow.healthy
-    assert metadata.blobs.collect(10, everything) == 1
+    assert metadata.blobs.collect(10, KEEPING) == 1
     with pytest.raises(Superseded):
         metadata.assets.record(again, [slow.replica], [])
     fresh = ingester.reserve(facts(again))
@@ -150,10 +150,10 @@ def test_gc_passes_by_a_record_that_is_not_committed(
     with ThreadPoolExecutor(1) as pool:
         recording_now = pool.submit(metadata.assets.record, again, [slow.replica], [])
         assert pause.reached.wait(30)
-        assert metadata.blobs.collect(10, everything) == 0
+        assert metadata.blobs.collect(10, KEEPING) == 0
         pause.go_on.set()
         assert recording_now.result().entry == 1
-    assert metadata.blobs.collect(10, everything) == 0
+    assert metadata.blobs.collect(10, KEEPING) == 0
     assert metadata.blobs.replicas(again.sha256) == [slow.replica]
 
 
@@ -166,7 +166,7 @@ def test_a_record_waits_for_a_gc_that_is_not_committed_and_then_begins_again(
     [slow] = metadata.blobs.reserve([(facts(again), "main")], NO_TIME)
     pause = _Pause(monkeypatch, collection, "discard_replicas")
     with ThreadPoolExecutor(3) as pool:
-        collecting = pool.submit(metadata.blobs.collect, 10, everything)
+        collecting = pool.submit(metadata.blobs.collect, 10, KEEPING)
         assert pause.reached.wait(30)
         recording_now = pool.submit(metadata.assets.record, again, [slow.replica], [])
         reserving = pool.submit(ingester.reserve, facts(again))
@@ -189,7 +189,7 @@ def test_asking_for_a_variant_while_gc_drops_it(
     ingester.delete("/gone", purge=True)
     pause = _Pause(monkeypatch, collection, "_drop_unwanted_variants")
     with ThreadPoolExecutor(2) as pool:
-        collecting = pool.submit(metadata.blobs.collect, 10, everything)
+        collecting = pool.submit(metadata.blobs.collect, 10, KEEPING)
         assert pause.reached.wait(30)
         asking = pool.submit(metadata.variants.want, kept.asset_id, kept.sha256, want("thumb"))
         pause.go_on.set()
@@ -210,13 +210,13 @@ def test_gc_passes_by_a_blob_for_which_somebody_asks_for_a_variant(
     with ThreadPoolExecutor(2) as pool:
         asking = pool.submit(metadata.variants.want, kept.asset_id, kept.sha256, want("thumb"))
         assert pause.reached.wait(30)
-        collecting = pool.submit(metadata.blobs.collect, 10, everything)
+        collecting = pool.submit(metadata.blobs.collect, 10, KEEPING)
         try:
             assert collecting.result(20) == 0
         finally:
             pause.go_on.set()
         asked = asking.result()
-    assert metadata.blobs.collect(10, everything) == 0
+    assert metadata.blobs.collect(10, KEEPING) == 0
     assert metadata.variants.of_asset(kept.asset_id) == [asked]
 
 
@@ -240,7 +240,7 @@ def test_everything_at_once_leaves_no_dangling_reference(metadata: Metadata, ing
 
     def collect(_number: int) -> None:
         for _ in range(30):
-            metadata.blobs.collect(5, everything)
+            metadata.blobs.collect(5, KEEPING)
             metadata.blobs.give_up_pending(HOUR, 5)
 
     with ThreadPoolExecutor(8) as pool:

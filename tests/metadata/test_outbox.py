@@ -11,7 +11,7 @@ from core.model import Details
 from metadata.catalogue import Metadata
 from metadata.facts import Asked, Counter, Deleted, Fact, Recorded, Rendered
 from tests.metadata.conftest import Query
-from tests.metadata.made import LEASE, Ingester, everything, facts, manifest, output, path, want
+from tests.metadata.made import KEEPING, LEASE, Ingester, facts, manifest, output, path, want
 
 
 def told(metadata: Metadata) -> list[Fact]:
@@ -101,7 +101,7 @@ def test_what_is_gone_without_a_trace_is_left_out(metadata: Metadata, ingester: 
     recorded = ingester.ingest(made, [want("thumb")], LEASE)
     ingester.finish(recorded)
     ingester.delete(made.path, purge=True)
-    metadata.blobs.collect(10, everything)
+    metadata.blobs.collect(10, KEEPING)
     assert {type(one) for one in told(metadata)} == {Deleted, Counter}
 
 

@@ -17,11 +17,12 @@ from core.model import BlobFacts, Replica, StoreState
 from metadata import tiers
 from metadata.blobs import CONFIRM, asked
 from metadata.catalogue import Metadata
-from metadata.collection import Held, Reference
+from metadata.collection import Held, Keeping
 from metadata.demotion import Home, Move
+from metadata.references import Reference
 from metadata.tiers import ATTEMPTS, Promotion
 from tests.metadata.conftest import Query
-from tests.metadata.made import HOUR, NO_TIME, Ingester, facts, manifest
+from tests.metadata.made import HOUR, NO_TIME, RULES, Ingester, facts, manifest
 
 SIZE = 100
 ROOM = 3 * SIZE
@@ -153,13 +154,13 @@ STEPS: dict[str, Callable[[Metadata, list[bytes]], object]] = {
     "promote": promote,
     "fill": lambda metadata, _: fill(metadata),
     "fail": lambda metadata, _: [metadata.repairs.failed(one, "", NO_TIME) for one in metadata.repairs.due(2, NO_TIME)],
-    "evict": lambda metadata, _: metadata.tiers.evict("hot", SIZE),
+    "evict": lambda metadata, _: metadata.tiers.evict("hot", SIZE, RULES),
     "ask for": lambda metadata, blobs: metadata.repairs.ensure(blobs[0], "hot", NO_TIME),
     "upload": lambda metadata, blobs: _upload(metadata, blobs[0]),
     "mark": lambda metadata, _: [metadata.repairs.mark(one, "missing", "") for one in _promoted(metadata)],
     "drop": lambda metadata, _: [metadata.tiers.drop(one) for one in _promoted(metadata)],
     "demote": lambda metadata, blobs: _begin(metadata, blobs[0]),
-    "fold": lambda metadata, _: metadata.tiers.evict("hot", ROOM),
+    "fold": lambda metadata, _: metadata.tiers.evict("hot", ROOM, RULES),
 }
 
 
@@ -217,11 +218,11 @@ def test_a_smaller_bound_lets_the_surplus_go_filled_or_not(metadata: Metadata, b
     promote(metadata, brought[:1])
     fill(metadata)
     promote(metadata, brought[1:3])
-    assert metadata.tiers.evict("hot", ROOM) == 0
-    assert metadata.tiers.evict("hot", 2 * SIZE + 1) == 1
+    assert metadata.tiers.evict("hot", ROOM, RULES) == 0
+    assert metadata.tiers.evict("hot", 2 * SIZE + 1, RULES) == 1
     assert copies(metadata) == sorted(brought[1:3])
-    assert metadata.tiers.evict("hot", 0) == 2
-    assert metadata.tiers.evict("hot", 0) == 0
+    assert metadata.tiers.evict("hot", 0, RULES) == 2
+    assert metadata.tiers.evict("hot", 0, RULES) == 0
 
 
 def test_a_copy_that_a_rule_asks_for_meanwhile_stays(metadata: Metadata, ingester: Ingester) -> None:
@@ -233,7 +234,7 @@ def test_a_copy_that_a_rule_asks_for_meanwhile_stays(metadata: Metadata, ingeste
     [reserved] = metadata.blobs.reserve([(facts(again), "hot")], HOUR)
     assert (reserved.healthy, reserved.replica) == (True, copy)
     metadata.assets.record(again, [reserved.replica], [])
-    assert metadata.tiers.evict("hot", 0) == 0
+    assert metadata.tiers.evict("hot", 0, RULES) == 0
     assert not metadata.tiers.drop(copy)
     assert healthy(metadata, same.sha256) == ["hot", "main"]
 
@@ -243,7 +244,7 @@ def test_the_last_good_bytes_are_no_copy_that_may_go(metadata: Metadata, brought
     [copy] = fill(metadata)
     [own] = [one for one in metadata.blobs.replicas(brought[0]) if one.store == "main"]
     assert metadata.repairs.mark(own, "corrupt", "wrong") == "marked"
-    assert metadata.tiers.evict("hot", 0) == 0
+    assert metadata.tiers.evict("hot", 0, RULES) == 0
     assert not metadata.tiers.drop(copy)
     assert metadata.repairs.mark(copy, "corrupt", "wrong, too") == "marked"
     assert history() == ["corrupt", "corrupt"]
@@ -298,9 +299,9 @@ def test_gc_leaves_copies_alone_and_takes_them_with_their_blob(metadata: Metadat
     promote(metadata, [kept.sha256])
     fill(metadata)
     ingester.delete("/gone", grace=timedelta(0))
-    metadata.blobs.collect(10, only_main)
+    metadata.blobs.collect(10, Keeping(RULES, only_main))
     assert healthy(metadata, kept.sha256) == ["hot", "main"]
     ingester.delete("/kept", grace=timedelta(0))
-    assert metadata.blobs.collect(10, only_main) == 1
+    assert metadata.blobs.collect(10, Keeping(RULES, only_main)) == 1
     assert metadata.stores.page("hot", b"", 10) == []
     assert promote(metadata, [kept.sha256]) == Promotion()

@@ -16,7 +16,7 @@ from core.sections import Retention
 from metadata.catalogue import Metadata
 from metadata.variants import Stored
 from tests.metadata.conftest import Query
-from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, everything, manifest, output, path, want
+from tests.metadata.made import HOUR, KEEPING, LEASE, NO_TIME, Ingester, manifest, output, path, want
 
 MOMENT = timedelta(milliseconds=1)
 REASON = FailureReason("bad-image", "it is broken")
@@ -77,7 +77,7 @@ def test_a_stale_holder_changes_nothing(metadata: Metadata, ingester: Ingester, 
     late = [Stored(one, [ingester.reserve(output(f"late {one.id}"))]) for one in stale]
     assert metadata.variants.finish(late) == 0
     assert query("SELECT * FROM variant ORDER BY id") == before
-    assert metadata.blobs.collect(10, everything) == 3, "what the stale holder stored is garbage"
+    assert metadata.blobs.collect(10, KEEPING) == 3, "what the stale holder stored is garbage"
     assert set(ingester.garbage()) == {one.replicas[0].key for one in late}
     assert len(metadata.variants.renew(fresh, LEASE)) == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -16,14 +17,16 @@ from pipeline.jobs.kinds import KINDS, create
 from tests.pipeline.line import Line
 
 _CODE = """
+import json
 import sys
 from pathlib import Path
 from uuid import UUID
+from core.sections import Placement
 from pipeline.jobs import running as jobs
 from pipeline.jobs.kinds import KINDS
 from tests.pipeline.test_placement import lined
 
-made = lined(Path(sys.argv[1]), sys.argv[2])
+made = lined(Path(sys.argv[1]), sys.argv[2], *(Placement(**rule) for rule in json.loads(sys.argv[4])))
 jobs.run(made.services, KINDS, UUID(sys.argv[3]))
 """
 
@@ -39,7 +42,8 @@ def killed(line: Line, home: Path, job: Job) -> None:
     """Works on the job in a process of its own, which the armed failpoint kills."""
     url = line.settings.database_url
     assert url is not None
-    command = [sys.executable, "-c", _CODE, str(home), url.get_secret_value(), str(job.id)]
+    rules = json.dumps([rule.model_dump(mode="json") for rule in line.settings.placement])
+    command = [sys.executable, "-c", _CODE, str(home), url.get_secret_value(), str(job.id), rules]
     assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
 
 

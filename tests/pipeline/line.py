@@ -97,6 +97,10 @@ class Line:
         for _ in range(rounds * (refused + 1)):
             maintenance.collect_garbage(self.services)
 
+    def put_rules_in_force(self) -> None:
+        """As `storage apply-rules` does, for what lies there."""
+        self.services.metadata.rules.put_in_force(self.services.rules)
+
     def due(self) -> list[UUID]:
         return self.services.staging.due(100, datetime.now(UTC))
 

@@ -13,8 +13,9 @@ from core.errors import Misconfigured
 from core.model import BlobFacts, Replica, StoreState
 from core.sections import Demotion, Placement
 from core.settings import Settings
-from metadata.collection import Held, Reference
+from metadata.collection import Held
 from metadata.demotion import Home, Move
+from metadata.references import Reference
 from pipeline.replicas.demotion import Demotions
 from pipeline.replicas.placement import Placements
 from storage.registry import options_of

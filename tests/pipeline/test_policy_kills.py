@@ -124,6 +124,7 @@ def test_a_move_that_nobody_ends_leaves_nothing(
     line.services.metadata.jobs.wish(job.id, "cancel")
     assert homes(line, asset.blob) == {"far": "main", "main": "main"}
     changed = ruled(tmp_path, database_url, {**MAIN_TO_FAR, "pinned": ["/bare/**"]})
+    changed.put_rules_in_force()
     assert demote(changed).progress["moved"] == 0
     changed.collect()
     assert homes(changed, asset.blob) == {"main": "main"}

@@ -146,6 +146,7 @@ def test_copies_go_when_the_store_takes_fewer_or_none_any_more(line: Line, tmp_p
     sizes = sorted(asset.blob.size for asset in promoted(line, *pictures(line, 3)))
     for options, left in (({"promote_up_to": sum(sizes) - 1}, 2), ({"promote_up_to": None}, 0)):
         other = tiered(tmp_path, database_url, **options)
+        other.put_rules_in_force()
         maintenance.evict_copies(other.services)
         assert len(copies(other)) == left
         maintenance.collect_garbage(other.services)

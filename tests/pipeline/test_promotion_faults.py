@@ -123,7 +123,7 @@ def test_a_copy_is_what_a_lost_original_is_mended_from(line: Line, tmp_path: Pat
     [far] = [one for one in line.services.metadata.blobs.replicas(asset.blob.sha256) if one.store == "far"]
     line.services.store("far").delete([far.key])
     assert line.services.metadata.repairs.mark(far, "missing", "gone") == "marked"
-    assert line.services.metadata.tiers.evict("fast", 0) == 0, "the last good bytes"
+    assert line.services.metadata.tiers.evict("fast", 0, line.services.rules) == 0, "the last good bytes"
     assert repair.repair(line.services) == 1
     assert held_by(line, asset.blob) == ["far", "fast"]
 

@@ -23,7 +23,7 @@ def throw_away(line: Line, count: int, path: str = "/bare/a") -> None:
     for number in range(count):
         asset = line.bring(path, encoded(photo(30 + number, 20), "PNG"))
         change.delete(line.services, AssetPath.from_text(path), asset.entry, purge=True)
-    line.services.metadata.blobs.collect(100, line.services.placements.needed)
+    line.services.metadata.blobs.collect(100, line.services.keeping)
 
 
 def record_deletes(line: Line, monkeypatch: pytest.MonkeyPatch) -> list[str]:
