@@ -35,9 +35,7 @@ from sqlalchemy.dialects.postgresql import insert
 from core.failpoints import failpoint
 from core.model import BlobFacts, StoreState
 from metadata import locking, references, rows, rules, stretches, undecodable
-from metadata.references import ManyReferences, Reference
-from metadata.rules import Rules
-from metadata.schema import asset, asset_variant, blob, failure, garbage, replica, store, variant
+from metadata.schema import asset, asset_variant, blob, deleted_object, failure, garbage, replica, store, variant
 
 LEFT_TO_OTHERS = timedelta(minutes=5)
 """So long a worker with other rules than those in force looks at nothing that it may not decide."""
@@ -177,7 +175,11 @@ def garbage_stores(connection: Connection) -> list[str]:
 
 
 def forget(connection: Connection, ids: Sequence[int]) -> None:
-    connection.execute(delete(garbage).where(garbage.c.id.in_(ids)))
+    """And remember which they were, in the same statement: a store may come back from an older copy."""
+    gone = delete(garbage).where(garbage.c.id.in_(ids)).returning(garbage.c.store, garbage.c.key).cte("gone")
+    generation = cast(func.split_part(gone.c.key, ".", 2), BigInteger)
+    noted = insert(deleted_object).from_select(["generation", "store"], select(generation, gone.c.store))
+    connection.execute(noted.on_conflict_do_nothing())
 
 
 def _lock_due(connection: Connection, limit: int) -> list[bytes]:

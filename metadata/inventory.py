@@ -40,7 +40,7 @@ from database.transactions import Database
 from metadata import locking, rows, stretches
 from metadata.arrays import Rows
 from metadata.lost import SICK
-from metadata.schema import asset, asset_variant, garbage, installation, replica, variant
+from metadata.schema import asset, asset_variant, deleted_object, garbage, installation, replica, variant
 from metadata.stretches import Counted
 
 Named = tuple[bytes, int]
@@ -125,6 +125,10 @@ class Inventory:
     def unnamed(self, store: str, listed: Sequence[Named]) -> list[Named]:
         """Those that neither a replica in any state nor `garbage` names."""
         return self._database.read(_unnamed, store, listed)
+
+    def deleted(self, store: str, listed: Sequence[Named]) -> list[Named]:
+        """Those of them that were deleted before: the store comes from an older copy."""
+        return self._database.read(_deleted, store, listed)
 
     def discard(self, store: str, listed: Sequence[Named]) -> list[Named]:
         """Those of them that are unnamed become garbage. Their generations were given out before: see
@@ -225,6 +229,14 @@ def _unnamed(connection: Connection, store: str, listed: Sequence[Named]) -> lis
     if not listed:
         return []
     query = select(_LISTED.c.blob, _LISTED.c.generation).select_from(_LISTED.table).where(_nameless(store))
+    return [(row.blob, row.generation) for row in connection.execute(query, _LISTED.parameters(list(listed)))]
+
+
+def _deleted(connection: Connection, store: str, listed: Sequence[Named]) -> list[Named]:
+    if not listed:
+        return []
+    before = exists().where(deleted_object.c.store == store, deleted_object.c.generation == _LISTED.c.generation)
+    query = select(_LISTED.c.blob, _LISTED.c.generation).select_from(_LISTED.table).where(before)
     return [(row.blob, row.generation) for row in connection.execute(query, _LISTED.parameters(list(listed)))]
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists,
 from core import sections
 from database.transactions import Database
 from metadata.jobs import job
-from metadata.schema import failure, host, tombstone, upload, variant, verify_event
+from metadata.schema import deleted_object, failure, host, tombstone, upload, variant, verify_event
 
 BATCH = 1000
 """Rows in one transaction, so that a first prune of an old table holds no locks for long."""
@@ -53,6 +53,7 @@ class Retention:
                 exists().where(failure.c.id == upload.c.id, nobody, failure.c.failed_at < failures),
             )
             + self._prune(failure.c.id, nobody, failure.c.failed_at < failures)
+            + self._prune(deleted_object.c.generation, deleted_object.c.deleted_at < tombstones)
             + self._prune(verify_event.c.id, verify_event.c.at < history)
             + self._prune(job.c.id, job.c.finished_at < history)
             + self._prune(

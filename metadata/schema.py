@@ -169,6 +169,15 @@ garbage = Table(
     Index("ix_garbage_blob", text("split_part(key, '.', 1)"), postgresql_where=text("NOT given_out")),
 )
 
+deleted_object = Table(
+    "deleted_object",
+    metadata,
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),  # says which, and not what it was
+    Column("store", Text, primary_key=True),
+    Column("deleted_at", TIME, nullable=False, server_default=NOW),
+    Index("ix_deleted_object_deleted_at", "deleted_at"),
+)
+
 asset = Table(
     "asset",
     metadata,

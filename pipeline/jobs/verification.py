@@ -24,13 +24,14 @@ from typing import Any, Final, Literal, TypeVar
 from core.errors import Archived, Forbidden, NotFound, StoreUnavailable, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
-from metadata.inventory import Place
+from metadata.inventory import Named, Place
 from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.counting import COUNTING, counted
 from pipeline.jobs.flow import LARGE_BYTES, RETRY, Heed
 from pipeline.jobs.heads import Heads
 from pipeline.jobs.running import Step
 from pipeline.jobs.verification_progress import Progress, Verification
+from pipeline.maintenance import delete_garbage
 from pipeline.recovery.catching_up import REACH
 from pipeline.remaking import make_again
 from pipeline.replicas.copying import check, try_copy
@@ -185,12 +186,22 @@ class _Run:
         last = self.inventory.last_generation()  # asked after the listing: what lives is not ahead of it
         given = [said for said in ours if said[1] <= last]
         unnamed = self.inventory.unnamed(name, given)
+        removed = self._remove_again(name, unnamed)
         # Rows and objects that went since the listing are no orphans.
-        orphans = len(self.heads.present(store, [ours[said] for said in unnamed]))
+        orphans = len(self.heads.present(store, [ours[said] for said in unnamed if said not in removed]))
         ahead = sum(last < generation <= last + REACH for _, generation in ours)
         foreign = sum(map(_is_foreign, keys)) + len(ours) - len(given) - ahead
-        self._count(orphans=orphans, ahead=ahead, foreign=foreign, catalogue=sum(map(is_segment, keys)))
+        self._count(
+            orphans=orphans, removed=len(removed), ahead=ahead, foreign=foreign, catalogue=sum(map(is_segment, keys))
+        )
         return keys
+
+    def _remove_again(self, name: str, unnamed: Sequence[Named]) -> set[Named]:
+        """What was deleted before, and is back with a store that comes from an older copy."""
+        back = self.inventory.discard(name, self.inventory.deleted(name, unnamed))
+        while back and delete_garbage(self.services, name):
+            pass
+        return set(back)
 
     def _read(self, one: Replica) -> bool:
         self.passed, self.reading = self.throttle.passed, one.blob.size

@@ -42,6 +42,8 @@ class Progress:
     """Missing or corrupt still: nothing good to repair it from, or its store did not take it."""
     archived: int = 0
     """There, but nothing is known of their bytes: they would have to be restored to be read."""
+    removed: int = 0
+    """Objects that had been deleted, and were back: their store comes from an older copy."""
     orphans: int = 0
     """Objects that no row names: `gc` removes them."""
     ahead: int = 0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from storage.object_keys import named
 from tests.faults.checker import World
 from tests.faults.clients import CarefulClients
 from tests.faults.outage import Uploads
@@ -61,7 +62,8 @@ class S3Stack(Stack):
 
     def world(self) -> World:
         pages = self._bucket.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-        there = {Path(item["Key"]).name: item["Key"] for page in pages for item in page.get("Contents", ())}
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        there = {Path(key).name: key for key in keys if named(Path(key).name) is not None}
         for copy in self._mirror.iterdir():
             if copy.name not in there:
                 copy.unlink()
