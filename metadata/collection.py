@@ -35,6 +35,8 @@ from sqlalchemy.dialects.postgresql import insert
 from core.failpoints import failpoint
 from core.model import BlobFacts, StoreState
 from metadata import locking, references, rows, rules, stretches, undecodable
+from metadata.references import ManyReferences, Reference
+from metadata.rules import Rules
 from metadata.schema import asset, asset_variant, blob, deleted_object, failure, garbage, replica, store, variant
 
 LEFT_TO_OTHERS = timedelta(minutes=5)
