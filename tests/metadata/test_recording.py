@@ -12,6 +12,7 @@ import pytest
 
 from core.errors import Superseded
 from core.model import Details, ImageFacts, Ingest, IngestState, Manifest
+from metadata import assets
 from metadata.catalogue import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, facts, manifest, path, want
@@ -107,6 +108,21 @@ def test_a_purge_takes_the_path_and_the_labels_and_tells_who_holds_the_bytes(
     assert query("SELECT count(*) FROM label") == query("SELECT count(*) FROM tag") == [(0,)]
     for table in ("asset", "tombstone", "upload", "failure"):
         assert query(f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%secret%'") == [(0,)]
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_a_purge_tells_of_some_of_those_who_hold_the_bytes(
+    ingester: Ingester, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    monkeypatch.setattr(assets, "HOLDERS", 2)
+    for number in range(others + 1):
+        ingester.ingest(manifest(f"/{number}.png", b"body"))
+    untold = ingester.delete("/0.png")
+    assert untold is not None
+    assert (list(untold.still_held), untold.more) == ([], False)
+    told = ingester.delete("/0.png", purge=True)
+    assert told is not None
+    assert (len(told.still_held), told.more) == (min(others, 2), others > 2)
 
 
 def test_a_purge_may_come_after_the_delete(ingester: Ingester, metadata: Metadata, query: Query) -> None:
