@@ -109,6 +109,7 @@ class Calls:
             "inventory.quarantined": lambda: m.inventory.quarantined(["main", "small"], 100),
             "inventory.unnamed": lambda: m.inventory.unnamed("main", [(middle, n) for n in range(500)]),
             "inventory.discard": lambda: m.inventory.discard("main", [(middle, n) for n in range(500)]),
+            "inventory.deleted": lambda: m.inventory.deleted("main", [(middle, n) for n in range(500)]),
             "inventory.count_garbage": lambda: m.inventory.count_garbage(["small", "hot"]),
             "stores.is_new": lambda: [m.stores.is_new(name) for name in ("main", "hot", "absent")],
             "stores.lacks_identity": lambda: [m.stores.lacks_identity(name) for name in ("main", "hot", "absent")],
