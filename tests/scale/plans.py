@@ -13,8 +13,9 @@ from metadata.catalogue import Metadata
 
 SMALL = frozenset(
     [
-        "host", "store", "identified_store", "turn", "promoted_bytes", "installation", "placement_rules", "job",
-        "label", "tag", "tombstone", "catalogue_event", "catalogue_event_id_seq", "generation_seq",
+        "host", "store", "identified_store", "deleted_object", "turn", "promoted_bytes", "installation",
+        "placement_rules", "job", "label", "tag", "tombstone", "catalogue_event",
+        "catalogue_event_id_seq", "generation_seq",
     ]
 )  # fmt: skip
 """Tables with few rows, in life or in filling.py."""
