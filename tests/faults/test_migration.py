@@ -49,7 +49,7 @@ class Command:
         self._environment = stack.environment | {"MILLRACE_FAILPOINTS": str(failpoints)}
 
     def start(self) -> subprocess.Popen[str]:
-        words = ["--from", "main", "--to", "far", "--delete-source", "--max-mb-s", "0.03", "--json"]
+        words = ["--from", "main", "--to", "far", "--delete-source", "--max-mb-s", "0.01", "--json"]
         return subprocess.Popen(
             [sys.executable, "-m", "cli", "storage", "migrate", *words],
             cwd=ROOT,
@@ -97,12 +97,12 @@ def test_a_migration_that_is_killed_again_and_again_loses_nothing(stack: Stack, 
     source = stack.home / "store" / "main"
     command, chance = Command(stack, tmp_path / "of-the-command"), random.Random(20)
     with CarefulClients(stack, "moved") as clients:
-        clients.flows(40, 60)
+        clients.flows(60, 90)
         ends = [command.die_at(step) for step in STEPS]
         ends += [command.die_after(chance.uniform(1, 3)) for _ in range(RANDOM_KILLS)]
         assert ends == [-signal.SIGKILL] * (len(STEPS) + RANDOM_KILLS)
         with command.start() as process:
-            said, _ = process.communicate(timeout=90)
+            said, _ = process.communicate(timeout=150)
         left = [path.name for path in source.rglob("*.*") if path.is_file()]
         clients.flows()
     job = json.loads(said)
