@@ -20,6 +20,9 @@ log = logging.getLogger("millrace.access")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+HEALTH = ("/livez", "/readyz")
+"""Each balancer asks every few seconds, and a line of each would hide the others."""
+
 SECURITY = [
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'"),
@@ -48,11 +51,13 @@ class Access:
 
         with logs.bound(request_id=request_id):
             blocks = self._application(environ, start)
+            path = environ.get("RAW_URI", "").partition("?")[0]
             logs.event(
                 log,
                 "request",
+                level=logging.DEBUG if path in HEALTH else logging.INFO,
                 method=environ["REQUEST_METHOD"],
-                path=environ.get("RAW_URI", "").partition("?")[0],
+                path=path,
                 status=int(answer.get("status", 0)),
                 ms=round((time.monotonic() - began) * 1000, 1),
                 client=environ.get("REMOTE_ADDR"),

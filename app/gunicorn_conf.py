@@ -19,6 +19,7 @@ from core.errors import Misconfigured
 from core.parent_death import die_with_parent
 from core.sections import ANONYMOUS
 from core.settings import Settings, load
+from storage.staging import host
 
 
 def _settings() -> Settings:
@@ -79,4 +80,4 @@ def post_fork(server: Any, worker: Any) -> None:
     die_with_parent(worker.ppid)
 
 
-logs.configure(_loaded)
+logs.configure(_loaded, host.known(_loaded))

@@ -34,7 +34,7 @@ def sweep(once: bool) -> None:
     queue = IngestQueue(app, configured, services.staging.host_id)
     ended = Stop.on((signal.SIGTERM, signal.SIGINT))
     rounds = Sweep(services, queue)
-    log.info("the sweep starts", extra={"host_id": str(services.staging.host_id)})
+    log.info("the sweep starts")
     try:
         if once:
             rounds.announce()

@@ -14,17 +14,22 @@ import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 from core import clock, troubles
 from core.settings import Settings
 
 _ids: ContextVar[Mapping[str, Any]] = ContextVar("log_ids", default=MappingProxyType({}))
+
+_where: dict[str, str] = {"host": socket.gethostname()}
+"""Of every record: where it comes from, when the lines of many hosts come together."""
 
 _URL_SECRET = re.compile(r"://[^\s/@\"']*:[^\s@\"']*@")
 
@@ -54,21 +59,26 @@ def note(**ids: Any) -> None:
     _ids.set({**_ids.get(), **ids})
 
 
-def event(log: logging.Logger, message: str, **fields: Any) -> None:
-    """What `log.info` says, without a record on the way: for what is logged at every request."""
-    if not log.isEnabledFor(logging.INFO):
+def event(log: logging.Logger, message: str, *, level: int = logging.INFO, **fields: Any) -> None:
+    """What `log.log` says, without a record on the way: for what is logged at every request."""
+    if not log.isEnabledFor(level):
         return
     if _lines is None:  # this process collects its logs in another way
-        log.info(message, extra=fields)
+        log.log(level, message, extra=fields)
         return
     about = {
         "time": clock.now().isoformat(),
-        "level": "INFO",
+        "level": logging.getLevelName(level),
         "logger": log.name,
         "pid": os.getpid(),
         "message": message,
     }
-    _lines.write(_text({**about, **_ids.get(), **fields}))
+    _lines.write(_text({**about, **_where, **_ids.get(), **fields}))
+
+
+def of_host(host_id: UUID) -> None:
+    """Every record of this process says from now on that it is of this host."""
+    _where["host_id"] = str(host_id)
 
 
 def _text(fields: Mapping[str, Any]) -> str:
@@ -95,7 +105,7 @@ class Formatter(logging.Formatter):
         for name, value in vars(record).items():
             if name not in _OF_EVERY_RECORD:
                 fields.setdefault(name, value)
-        for name, value in _ids.get().items():
+        for name, value in (*_ids.get().items(), *_where.items()):
             fields.setdefault(name, value)
         return fields
 
@@ -130,8 +140,11 @@ class Lines(logging.Handler):
 _lines: Lines | None = None
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: Settings, host_id: UUID | None = None) -> None:
+    """`host_id`: of this host, where that is known already; a process that opens the staging hears it there."""
     global _lines
+    if host_id is not None:
+        of_host(host_id)
     _lines = Lines(STANDARD_ERROR)
     troubles.keep_in(settings.troubles_path)
     # What no line names is not collected: the documented switches ("Optimization" in the logging HOWTO).

@@ -25,6 +25,7 @@ from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant
 from core.parent_death import die_with_parent
 from core.settings import Settings
+from storage.staging import host
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def _restrict(parent: int, configured: Settings) -> None:
 
 def main(parent: str, words: str, kind: str, *arguments: str) -> None:
     configured = settings.load()
-    logs.configure(configured)
+    logs.configure(configured, host.known(configured))
     try:
         _work(parent, configured, kind, arguments)
     except Exception as error:

@@ -36,6 +36,7 @@ from pipeline.leaving import give_everything_back
 from pipeline.scratch import remove_leftovers
 from pipeline.services import Services, build
 from storage.registry import with_one_owner
+from storage.staging import host
 from tasks import commands
 from tasks.celery_app import app
 from tasks.hints import CeleryHints
@@ -170,7 +171,8 @@ def _of_process(configured: Settings, queues: str, *, threads: bool) -> int:
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _configure_logging(**_: object) -> None:
-    logs.configure(settings.load())
+    configured = settings.load()
+    logs.configure(configured, host.known(configured))
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types

@@ -37,6 +37,14 @@ def read_or_make(folders: Folders) -> UUID:
         raise Misconfigured(f"staging.path: the host id cannot be made in {folders.root}: {error.strerror}") from None
 
 
+def known(settings: Settings) -> UUID | None:
+    """Read this host's id. None: it has none that can be read, and none is made."""
+    try:
+        return _read(settings.staging_path)
+    except (OSError, Misconfigured):
+        return None
+
+
 def adopt(settings: Settings) -> UUID:
     """Give the staging directory a new host id, whatever id it had. Its entries stay and are worked on here."""
     folders = Folders.make(settings.staging_path)

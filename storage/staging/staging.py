@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from core import clock
+from core import clock, logs
 from core.errors import Corrupt, StagingFull, Unavailable
 from core.model import Attempts, Durability, Manifest, StagedEntry
 from core.settings import Settings
@@ -63,7 +63,9 @@ class Staging:
             Misconfigured: when the directory cannot be used, or is a copy of another host's.
         """
         folders = Folders.make(settings.staging_path)
-        return cls(folders, host.read_or_make(folders), settings)
+        host_id = host.read_or_make(folders)
+        logs.of_host(host_id)
+        return cls(folders, host_id, settings)
 
     # ── accepting
 

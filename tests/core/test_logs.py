@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -69,3 +70,17 @@ def test_an_event_elsewhere_is_a_record(caplog: pytest.LogCaptureFixture, monkey
         logs.event(logging.getLogger("tests.event"), "request", status=202)
     [record] = caplog.records
     assert (record.getMessage(), vars(record)["status"]) == ("request", 202)
+
+
+def test_every_line_says_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(logs, "_where", {"host": "a"})
+    assert json.loads(formatted("x"))["host"] == "a"
+    assert "host_id" not in json.loads(formatted("x"))  # not known yet
+    logs.of_host(UUID(int=1))
+    assert json.loads(formatted("x"))["host_id"] == str(UUID(int=1))
+    assert json.loads(formatted("of another", host_id="b"))["host_id"] == "b"
+    with (tmp_path / "log").open("wb") as file:
+        monkeypatch.setattr(logs, "_lines", logs.Lines(file.fileno()))
+        logs.event(logging.getLogger("tests.event"), "x", level=logging.CRITICAL)
+    said = json.loads((tmp_path / "log").read_text())
+    assert (said["host"], said["host_id"], said["level"]) == ("a", str(UUID(int=1)), "CRITICAL")
