@@ -79,6 +79,7 @@ class Health:
             "redis": Probe(_redis(services)),
             **{f"store:{name}": _store(store) for name, store in services.stores.items()},
             "background": Probe(lambda: _background(services)),
+            "queues": Probe(lambda: _queues(services)),
         }
 
     def look(self) -> tuple[Mapping[str, Finding], Mapping[str, bool]]:
@@ -102,6 +103,14 @@ def _background(services: Services) -> str:
     if found:
         raise Unavailable("; ".join(one.summary for one in found[:SHOWN]) + ("; …" if found[SHOWN:] else ""))
     return "all turns"
+
+
+def _queues(services: Services) -> str:
+    """Of the fleet, and of this host. Nothing is refused for it: what waits in a queue is worked on later."""
+    found = services.metadata.readers.unread(services.staging.host_id)
+    if found:
+        raise Unavailable("; ".join(one.summary for one in found))
+    return "each is read"
 
 
 def _postgres(services: Services) -> str:

@@ -20,6 +20,7 @@ from metadata.inventory import Inventory
 from metadata.jobs import Jobs
 from metadata.outbox import Outbox
 from metadata.placing import Placing
+from metadata.readers import Readers
 from metadata.rebuilding import Rebuilding
 from metadata.repairs import Repairs
 from metadata.restored import Restored
@@ -51,6 +52,7 @@ class Metadata:
     turns: Turns
     restored: Restored
     rebuilding: Rebuilding
+    readers: Readers
     rules: PlacementRules
     placing: Placing
 
@@ -84,6 +86,7 @@ class Metadata:
             Turns(database),
             Restored(database),
             Rebuilding(database),
+            Readers(database),
             PlacementRules(database),
             Placing(database),
         )

@@ -25,6 +25,7 @@ from database.errors import translated
 from database.session import session_of
 from metadata import jobs as jobs  # their tables are a part of the schema
 from metadata import outbox as outbox
+from metadata import readers as readers
 from metadata import rules as rules
 from metadata import tiers as tiers
 

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists, func, select, update
 
-from core import sections
+from core import queues, sections
 from database.transactions import Database
 from metadata.jobs import job
+from metadata.readers import reader
 from metadata.schema import deleted_object, failure, host, tombstone, upload, variant, verify_event
 
 BATCH = 1000
@@ -56,6 +57,9 @@ class Retention:
             + self._prune(deleted_object.c.generation, deleted_object.c.deleted_at < tombstones)
             + self._prune(verify_event.c.id, verify_event.c.at < history)
             + self._prune(job.c.id, job.c.finished_at < history)
+            + self._prune(
+                reader.c.queue, reader.c.queue.startswith(queues.ingest_queue("")), reader.c.last_seen < ingests
+            )
             + self._prune(
                 host.c.id,
                 host.c.last_seen < ingests,

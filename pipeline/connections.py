@@ -1,7 +1,9 @@
 """How many connections to PostgreSQL the processes of one host may open at once.
 
 What is not in use goes back by itself (`database/connections.py`), so these are bounds and not what is held. Web
-processes get a part of them that is bounded by itself: however many read, what workers need is left.
+processes get a part of them that is bounded by itself: however many read, what workers need is left. Not counted is
+what beat and the main process of a worker open for some milliseconds every ten seconds, to say that they read their
+queues (tasks/reading.py): where there is no room it is left for the next time.
 """
 
 from __future__ import annotations

@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from coordination.probes import RedisProbe
-from core import troubles
+from core import queues, troubles
 from core.errors import Archived, Forbidden, MillraceError, Misconfigured, NoStore, StoreFull
 from core.findings import Check, Finding, Grade, note, ok, problem
 from core.settings import Settings
 from database.transactions import Database
 from metadata.probes import PostgresProbe
+from metadata.readers import Readers
 from metadata.rules import PlacementRules
 from pipeline import connections
 from pipeline.advice import advise
@@ -29,6 +30,7 @@ from pipeline.wants import Profiles
 from storage import registry
 from storage.interface import ObjectStore
 from storage.probes import StoreProbe, for_probing
+from storage.staging import host
 from storage.staging.probes import StagingProbe
 
 DATABASE_SECONDS = 3.0
@@ -131,12 +133,27 @@ def _postgres(settings: Settings) -> Patient:
     database = Database(settings.database_url, pool_size=1, deadline_seconds=DATABASE_SECONDS)
     durable = settings.staging.sync != "none" and not settings.staging.ephemeral
     probe = PostgresProbe(database, connections=connections.of_host(settings), durable=durable)
-    checks = partial(_of_postgres, probe, PlacementRules(database), settings)
+    checks = partial(_of_postgres, probe, database, settings)
     return Patient("postgres", checks, close=database.close)
 
 
-def _of_postgres(probe: PostgresProbe, rules: PlacementRules, settings: Settings) -> Sequence[Check]:
-    return [*probe.checks(), Check("rules", lambda: placement_rules(rules, settings))]
+def _of_postgres(probe: PostgresProbe, database: Database, settings: Settings) -> Sequence[Check]:
+    rules, readers = PlacementRules(database), Readers(database)
+    return [
+        *probe.checks(),
+        Check("rules", lambda: placement_rules(rules, settings)),
+        Check("queues", lambda: _queues(readers, settings)),
+    ]
+
+
+def _queues(readers: Readers, settings: Settings) -> Finding:
+    found = readers.unread(host.known(settings))
+    if not found:
+        return ok("queues", "each is read")
+    said, advice = "; ".join(one.summary for one in found), "start what is named, once at least in the fleet"
+    if all(one.since is None for one in found) and {one.name for one in found} >= queues.OF_THE_FLEET:
+        return note("queues", f"nothing of this installation runs yet: {said}", advice)
+    return problem("queues", said, advice)
 
 
 def placement_rules(rules: PlacementRules, settings: Settings) -> Finding:

@@ -28,6 +28,7 @@ from core import logs, settings
 from core.errors import MillraceError, Misconfigured, Unavailable
 from core.loops import Guard
 from core.parent_death import die_with_parent
+from core.queues import ingest_queue
 from core.settings import Settings
 from pipeline import connections
 from pipeline.copies import keeper
@@ -41,7 +42,6 @@ from tasks import commands
 from tasks.celery_app import app
 from tasks.hints import CeleryHints
 from tasks.lanes import Lanes, Work
-from tasks.queues import ingest_queue
 
 log = logging.getLogger(__name__)
 

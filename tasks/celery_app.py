@@ -11,10 +11,10 @@ from typing import Any
 from celery import Celery
 
 from core import settings
+from core.queues import MAINTENANCE
 from core.settings import Settings, require_url
 from pipeline.installation import await_redis_prefix
-from tasks import redis_transport
-from tasks.queues import MAINTENANCE
+from tasks import reading, redis_transport
 
 
 def configuration(configured: Settings, prefix: str) -> dict[str, Any]:
@@ -97,3 +97,4 @@ def _defaults() -> dict[str, Any]:
 
 
 app.add_defaults(_defaults)
+app.steps["consumer"].add(reading.Speaking)

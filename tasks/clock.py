@@ -23,7 +23,9 @@ from celery.beat import ScheduleEntry, Scheduler
 from core import clock, settings
 from core.errors import BrokerUnavailable
 from core.loops import Guard
-from tasks.queues import MAINTENANCE, Queues
+from core.queues import BEAT, MAINTENANCE
+from tasks import reading
+from tasks.queues import Queues
 
 FAILED_SECONDS = 1.0
 """Between a tick that failed and the next."""
@@ -37,6 +39,7 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
         self._told = self._listens = False
         self._guard = Guard("beat")
         self._started = _started()
+        self._speaks_at = 0.0
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """
@@ -52,6 +55,7 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
         def turn() -> None:
             self._look_at_the_clock()
             pause[0] = super(Clock, self).tick(*args, **kwargs)
+            self._speak()
 
         self._guard.call(turn)
         if self._told:
@@ -66,6 +70,15 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
             room = 1  # sending says it better
         if room:
             super().apply_entry(entry, producer=producer)
+
+    def _speak(self) -> None:
+        if time.monotonic() >= self._speaks_at:
+            self._reader.speak()
+            self._speaks_at = time.monotonic() + reading.SECONDS
+
+    @cached_property
+    def _reader(self) -> reading.Reader:
+        return reading.Reader(settings.load(), [BEAT])
 
     @cached_property
     def _queues(self) -> Queues:

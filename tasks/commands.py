@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import Misconfigured
+from core.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 from core.settings import Settings
 from storage.registry import with_one_owner
 from storage.staging.staging import Staging
-from tasks.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 
 Worker = Literal["ingest", "interactive", "variants", "maintenance", "all"]
 """`interactive` renders what somebody waits for and nothing else, `variants` that and every backlog; `maintenance` does

@@ -12,8 +12,9 @@ from kombu.exceptions import KombuError
 
 from core.errors import BrokerUnavailable
 from core.loops import Background, each
+from core.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 from core.settings import Settings
-from tasks.queues import EAGER, INTERACTIVE, MAINTENANCE, Queues, ingest_queue
+from tasks.queues import Queues
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Hashable
 from threading import Condition
 
 from core.loops import Background
+from core.queues import EAGER, INTERACTIVE
 from core.settings import Settings
-from tasks.queues import EAGER, INTERACTIVE
 
 CAPACITY = 1000
 """Hints that wait in a lane. Those beyond are dropped: they come again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from core.errors import BrokerUnavailable
+from core.queues import EAGER
 from pipeline import maintenance
 from pipeline.catalogue import compaction, writing
 from pipeline.jobs import policy
@@ -13,7 +14,7 @@ from pipeline.jobs.kinds import KINDS
 from pipeline.replicas import repair
 from tasks.base import MillraceTask, RestingTask, services
 from tasks.celery_app import app
-from tasks.queues import EAGER, Queues
+from tasks.queues import Queues
 
 TURN_SECONDS = 5.0
 """Of jobs, so that the other tasks and the end of a worker need not wait for them."""

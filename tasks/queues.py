@@ -11,21 +11,13 @@ import threading
 
 from coordination.broker import Broker
 from core.errors import BrokerFull, BrokerUnavailable
+from core.queues import EAGER, INTERACTIVE, MAINTENANCE
 from core.settings import Settings
 from pipeline.installation import redis_prefix
-
-INTERACTIVE = "variants.interactive"
-EAGER = "variants.eager"
-MAINTENANCE = "maintenance"
 
 WINDOWS = {INTERACTIVE: 200, EAGER: 200, MAINTENANCE: 24}
 """What goes beyond is found without a hint: variants that are due by beat, and what beat sends comes again."""
 ANSWER_SECONDS = 3
-
-
-def ingest_queue(host_id: object) -> str:
-    """Staged bytes are on one host's disk, so their hints go to a queue of that host."""
-    return f"ingest.{host_id}"
 
 
 def window(settings: Settings, name: str) -> int:

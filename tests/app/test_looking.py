@@ -65,6 +65,7 @@ def test_readiness_lists_everything_and_accepts_on_disk_alone(shared_web: Web) -
         "redis": False,
         "store:main": False,  # nobody has heard yet which store is this installation's
         "background": True,
+        "queues": False,
     }
     assert all(one["detail"] for one in told["dependencies"].values())
     assert "nothing" not in answer.text  # the password in the URL

@@ -9,10 +9,10 @@ import time
 
 import httpx
 
+from core.queues import ingest_queue
 from core.settings import Settings
 from pipeline.installation import redis_prefix
 from storage.staging.staging import Staging
-from tasks.queues import ingest_queue
 from tests.faults.at_work import AtWork
 from tests.faults.history import Told
 from tests.faults.stack import Stack

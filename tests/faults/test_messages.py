@@ -16,11 +16,11 @@ import pytest
 import redis
 from celery import Celery
 
+from core.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 from core.settings import Settings
 from pipeline.installation import redis_prefix
 from storage.staging.staging import Staging
 from tasks.celery_app import configuration
-from tasks.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 from tests.faults.history import Told
 from tests.faults.outage import assert_workers_consume, died, ingest_key, picture, recorded
 from tests.faults.stack import Stack

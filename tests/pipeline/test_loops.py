@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid4
 from app.threads import Threads
 from coordination.leased_locks import LeasedLocks
 from core.model import VariantState
+from core.queues import BEAT
 from pipeline import drain
 from pipeline.copies import keeper
 from pipeline.jobs.live_progress import LiveProgress
@@ -28,7 +29,7 @@ from pipeline.renewal import Renewal
 from pipeline.replicas.accesses import WrittenAccesses
 from pipeline.sweep import Sweep
 from pipeline.waiting import VariantWaits
-from tasks import base, derive, ingest, maintenance
+from tasks import base, derive, ingest, maintenance, reading
 from tasks.clock import Clock
 from tasks.hints import CeleryHints
 from tasks.lanes import Lane
@@ -119,6 +120,10 @@ def request(line: Line, stack: ExitStack) -> Callable[[], object]:
     return lambda: made.give(None, busy=1)
 
 
+def queue_readers(line: Line, stack: ExitStack) -> Callable[[], object]:
+    return reading.Reader(line.settings, [BEAT]).speak
+
+
 def beat(line: Line, stack: ExitStack) -> Callable[[], object]:
     made = Clock(app=Celery("test", broker="memory://", set_as_current=False), lazy=True)
     made._listens = True  # the signals stay with the test
@@ -140,6 +145,7 @@ LOOPS: dict[str, Drive | str] = {
     "supervisor.children": "tests/cli/test_supervisor.py",
     "supervisor.logs": "tests/cli/test_supervisor.py",
     "supervisor.parent": "tests/cli/test_supervisor.py",
+    "queue-readers": queue_readers,
     "request": request,
     "sweep.broken": sweep,
     "sweep.failures": sweep,

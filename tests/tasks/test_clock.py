@@ -13,10 +13,11 @@ import pytest
 from celery import Celery
 
 from core import clock
+from core.queues import MAINTENANCE
 from pipeline.installation import await_redis_prefix
 from tasks.celery_app import configuration
 from tasks.clock import Clock
-from tasks.queues import MAINTENANCE, WINDOWS, Queues
+from tasks.queues import WINDOWS, Queues
 from tests.tasks.test_hints import known
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured
+from core.queues import ingest_queue
 from core.settings import Settings
 from tasks import commands
-from tasks.queues import ingest_queue
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,12 +17,13 @@ from uuid_utils.compat import uuid4, uuid7
 
 from cli.embedded_valkey import Valkey
 from cli.processes import start, stop
+from core.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 from core.settings import Settings
 from pipeline.installation import redis_prefix
 from storage.staging import installation
 from tasks.celery_app import configuration
 from tasks.hints import CeleryHints, IngestQueue
-from tasks.queues import EAGER, INTERACTIVE, MAINTENANCE, WINDOWS, ingest_queue, window
+from tasks.queues import WINDOWS, window
 
 HOST = uuid4()
 LANES = [ingest_queue(HOST), INTERACTIVE, EAGER, MAINTENANCE]

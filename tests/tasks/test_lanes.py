@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from core.queues import EAGER, INTERACTIVE
 from core.sections import Work
 from core.settings import Settings
 from tasks import base, celery_app, lanes
 from tasks.lanes import Lanes
-from tasks.queues import EAGER, INTERACTIVE
 
 KINDS = sorted([INTERACTIVE, EAGER, "ingest", *celery_app.schedule(Settings())])
 

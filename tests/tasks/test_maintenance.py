@@ -12,13 +12,14 @@ import redis
 
 import pipeline.maintenance
 from core.model import BlobFacts, JobState
+from core.queues import EAGER
 from core.sections import Placement, Variants
 from pipeline.installation import redis_prefix
 from pipeline.jobs import kinds, orphans
 from pipeline.replicas import repair
 from pipeline.services import NoHints
 from tasks import maintenance
-from tasks.queues import EAGER, WINDOWS
+from tasks.queues import WINDOWS
 from tests.pictures import encoded, photo
 from tests.pipeline.line import WORK, Line
 
