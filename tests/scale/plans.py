@@ -13,7 +13,7 @@ from metadata.catalogue import Metadata
 
 SMALL = frozenset(
     [
-        "host", "store", "identified_store", "deleted_object", "turn", "promoted_bytes", "installation",
+        "host", "store", "identified_store", "deleted_object", "turn", "promoted_bytes", "reader", "installation",
         "placement_rules", "job", "label", "tag", "tombstone", "catalogue_event",
         "catalogue_event_id_seq", "generation_seq",
     ]
