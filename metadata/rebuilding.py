@@ -39,6 +39,7 @@ from database.transactions import Database
 from metadata import fact_rows, outbox
 from metadata.arrays import Rows
 from metadata.facts import Counter, Deleted, Recorded, Rendered
+from metadata.inventory import installation
 from metadata.paths import hash_of
 from metadata.schema import (
     asset,
@@ -46,7 +47,6 @@ from metadata.schema import (
     blob,
     garbage,
     generation_seq,
-    installation,
     label,
     path_counter,
     replica,

@@ -117,14 +117,6 @@ replica = Table(
     ),
 )
 
-installation = Table(
-    "installation",
-    metadata,
-    Column("one", Boolean, primary_key=True, server_default=text("true")),  # the only row
-    Column("id", Uuid, nullable=False),
-    CheckConstraint("one", name="one"),
-)
-
 verify_event = Table(
     "verify_event",
     metadata,
@@ -148,13 +140,6 @@ store = Table(
     Column("successor", Text),  # takes what a draining store would have taken
     Column("changed_at", TIME, nullable=False, server_default=NOW),
     CheckConstraint("state IN ('active', 'draining', 'read-only')", name="state"),
-)
-
-identified_store = Table(
-    "identified_store",
-    metadata,
-    Column("name", Text, primary_key=True),  # it got its marker once, and is not taken for a new one again
-    Column("identified_at", TIME, nullable=False, server_default=NOW),
 )
 
 garbage = Table(
