@@ -37,7 +37,7 @@ def translated(error: SQLAlchemyError) -> Exception:
     if state in _NOT_MIGRATED:
         return DatabaseUnavailable(f"the database is not migrated to this version ({word}): run `millrace migrate`")
     if is_crowded(error):
-        return DatabaseUnavailable("PostgreSQL has no connection left for this process now", retry_after=1)
+        return DatabaseUnavailable(f"PostgreSQL has no connection left for this process now ({word})", retry_after=1)
     if is_silence(error) or state.startswith(_PASSING) or state in ROLLED_BACK:
         return DatabaseUnavailable(f"PostgreSQL cannot answer ({word})")
     return RuntimeError(f"PostgreSQL refused a statement ({word})")
