@@ -16,9 +16,10 @@ from core.sections import Cache
 from metadata.paths import AssetPath
 from metadata.variants import Variants
 from pipeline import change, lookup_json, read
+from pipeline.installation import await_redis_prefix
 from pipeline.waiting import VariantWaits
 from tests.pictures import encoded, photo
-from tests.pipeline.line import Line, under_every_lock
+from tests.pipeline.line import Line, settings, under_every_lock
 
 PICTURE = encoded(photo(), "JPEG")
 PATH = AssetPath.from_text("/a.jpg")
@@ -32,6 +33,8 @@ def make(tmp_path: Path, database_url: str) -> Iterator[Callable[..., Line]]:
     def make(redis_url: str | None = None, **cache: Any) -> Line:
         stores = {"main": {"kind": "filesystem", "root": str(tmp_path / "store")}}
         home = tmp_path / str(len(made))
+        if redis_url is not None:
+            await_redis_prefix(settings(home, database_url))  # or it would have a cache of its own
         made.append(Line(home, database_url, stores=stores, redis_url=redis_url, cache=Cache(**cache)))
         return made[-1]
 

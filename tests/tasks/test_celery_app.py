@@ -7,13 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from core.sections import Work
 from core.settings import Settings
-from storage.staging import installation
 from tasks import celery_app, commands
 from tasks.celery_app import app, configuration
 
@@ -58,16 +56,15 @@ def test_no_message_carries_a_time_of_the_senders_clock() -> None:
         assert not {"expires", "eta", "countdown"} & entry["options"].keys()
 
 
-def test_every_scheduled_task_exists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
-    installation.keep(Settings(home=tmp_path), uuid4())
+@pytest.mark.usefixtures("application")
+def test_every_scheduled_task_exists() -> None:
     app.loader.import_default_modules()
     names = set(app.tasks)
     assert {entry["task"] for entry in celery_app.schedule(Settings()).values()} <= names
     assert {"ingest", "derive"} <= names
 
 
+@pytest.mark.usefixtures("application")
 @pytest.mark.parametrize("word", ["", "x", "../../etc/passwd", "0" * 5000, None, 7, "not-a-uuid"])
 def test_a_message_that_is_no_id_is_dropped(word: object) -> None:
     from tasks import derive, ingest

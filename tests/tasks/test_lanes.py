@@ -65,11 +65,11 @@ def test_an_end_waits_for_what_is_under_way_and_begins_nothing(made: Lanes) -> N
     assert done == ["first"]
 
 
+@pytest.mark.usefixtures("application")
 @pytest.mark.parametrize(("queue", "apart"), [(INTERACTIVE, True), (EAGER, False)])
 def test_with_threads_a_message_is_over_before_its_work_is(
     made: Lanes, monkeypatch: pytest.MonkeyPatch, queue: str, apart: bool
 ) -> None:
-    monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")
     from tasks import derive
 
     monkeypatch.setattr(base, "_lanes", made)

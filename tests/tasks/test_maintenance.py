@@ -23,11 +23,7 @@ from tasks.queues import WINDOWS
 from tests.pictures import encoded, photo
 from tests.pipeline.line import WORK, Line
 
-
-@pytest.fixture(autouse=True)
-def _configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The application reads its settings at the first look at one of its tasks."""
-    monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")
+pytestmark = pytest.mark.usefixtures("application")
 
 
 class Told(NoHints):

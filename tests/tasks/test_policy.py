@@ -22,8 +22,8 @@ def test_it_is_asked_for_more_often_than_it_runs() -> None:
     assert schedule(Settings(demotion=(rule,), work=Work(policy_seconds=5)))[TASK]["schedule"] == 5
 
 
+@pytest.mark.usefixtures("application")
 def test_the_task_begins_one_run(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")
     line = ruled(tmp_path, database_url, MAIN_TO_FAR)
     monkeypatch.setattr(maintenance, "services", lambda: line.services)
     for _ in range(2):
