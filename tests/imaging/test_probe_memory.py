@@ -69,7 +69,7 @@ def test_padding_inside_the_picture(tmp_path: Path) -> None:
     directory = struct.unpack("<I", tiff[4:8])[0]
     files = [
         sparse(tmp_path / "png", (0, png[:33] + struct.pack(">I", gap) + b"prIv"), (33 + 12 + gap, png[33:])),
-        sparse(tmp_path / "tiff", (0, tiff[:4] + struct.pack("<I", gap)), (gap, tiff[directory:])),
+        sparse(tmp_path / "tiff", (0, tiff[:4] + struct.pack("<I", gap) + tiff[8:]), (gap, tiff[directory:])),
         sparse(
             tmp_path / "webp",
             (0, b"RIFF" + struct.pack("<I", GIB - 8) + b"WEBPjunk" + struct.pack("<I", gap)),

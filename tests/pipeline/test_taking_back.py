@@ -35,7 +35,7 @@ def asset(line: Line) -> Asset:
 def dropped(line: Line, asset: Asset, tmp_path: Path) -> Replica:
     """Of one of two stores, when nobody knows yet that the other one's bytes are wrong."""
     far, main = line.services.metadata.blobs.replicas(asset.blob.sha256)
-    [file] = [path for path in (tmp_path / "far" / "objects").rglob("*") if path.is_file()]
+    [file] = (tmp_path / "far" / "objects").rglob(far.key)
     file.write_bytes(PICTURE[:-1] + b"?")
     assert line.services.metadata.stores.drop(main, far)
     return far
