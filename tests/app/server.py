@@ -142,16 +142,17 @@ class Web:
 
 
 def read_answer(connection: socket.socket) -> Answer:
+    """One, and nothing of the next: that may lie there already."""
     data = b""
-    while b"\r\n\r\n" not in data:
-        received = connection.recv(65536)
+    while not data.endswith(b"\r\n\r\n"):
+        received = connection.recv(1)
         assert received, f"the connection ended after {data!r}"
         data += received
-    head, _, body = data.partition(b"\r\n\r\n")
-    first, *rest = head.decode("latin-1").split("\r\n")
+    first, *rest = data.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
-    while len(body) < int(headers.get("content-length", 0)):
-        received = connection.recv(65536)
+    body = b""
+    while left := int(headers.get("content-length", 0)) - len(body):
+        received = connection.recv(min(left, 65536))
         assert received, "the answer was cut"
         body += received
     return Answer(int(first.split()[1]), headers, body)

@@ -5,17 +5,32 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
 
 import httpx
 
+from core.settings import Settings
+from pipeline.replicas.recognition import Marker
+from storage.object_keys import MARKER
+from storage.staging import installation
 from tests.app.server import Web
-from tests.storage.s3_script import Answer, Script, script
+from tests.storage.s3_script import Answer, Asked, Script, content, script
 
 __all__ = ["script"]
 
 
-def test_an_open_breaker_shows(start_web: Callable[..., Web], script: Script) -> None:
-    script.always = lambda asked: Answer(404 if asked.path.count("/") > 1 else 200)
+def test_an_open_breaker_shows(start_web: Callable[..., Web], script: Script, tmp_path: Path) -> None:
+    """PostgreSQL is away, so the host and the store have to know each other already."""
+    home, marker = tmp_path / "home", Marker(uuid4(), "main")
+    installation.keep(Settings(home=home), marker.installation)
+
+    def has_its_marker_alone(asked: Asked) -> Answer:
+        if asked.method == "GET" and asked.path.partition("?")[0].endswith(f"/{MARKER}"):
+            return content(marker.text())
+        return Answer(404 if asked.path.count("/") > 1 else 200)
+
+    script.always = has_its_marker_alone
     options = {
         "kind": "s3",
         "bucket": "pictures",
@@ -27,21 +42,22 @@ def test_an_open_breaker_shows(start_web: Callable[..., Web], script: Script) ->
         "breaker_failures": 2,
         "breaker_seconds": 600,
     }
-    web = start_web(STORES=json.dumps({"main": options}))
+    web = start_web(home, STORES=json.dumps({"main": options}))
 
-    def shown(word: str) -> dict[str, object]:
-        deadline = time.monotonic() + 30
+    def until_shown(word: str, *, ok: bool) -> None:
+        """A look that got no answer in time is none that says so."""
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            told: dict[str, object] = httpx.get(f"{web.url}/readyz").json()["dependencies"]["store:main"]
-            if str(told["detail"]).endswith(f"; circuit breaker: {word}"):
-                return told
+            told = httpx.get(f"{web.url}/readyz", timeout=30).json()["dependencies"]["store:main"]
+            if told["ok"] is ok and told["detail"].endswith(f"; circuit breaker: {word}"):
+                return
             time.sleep(0.2)
         raise AssertionError(told)
 
-    assert shown("closed")["ok"]
+    until_shown("closed", ok=True)
     script.always = lambda _: Answer(500)
-    assert not shown("open")["ok"]
+    until_shown("open", ok=False)
     asked = len(script.asked)
     time.sleep(1.5)
-    assert not shown("open")["ok"]
+    until_shown("open", ok=False)
     assert len(script.asked) == asked, "an open breaker asks nobody"

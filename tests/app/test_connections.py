@@ -44,7 +44,8 @@ def test_after_a_burst_of_readers_ingest_goes_on(narrow_url: str, tmp_path: Path
     """Each web server alone may open half of what there is, and its readers hang until it has."""
     options = {"MILLRACE_DATABASE_URL": narrow_url, "MILLRACE_WEB__POOL": "32", "MILLRACE_WEB__DATABASE_SECONDS": "20"}
     homes = [tmp_path / f"host-{number}" for number in range(3)]
-    lines = [Line(home, narrow_url) for home in homes]
+    store = {"kind": "filesystem", "root": str(tmp_path / "store")}
+    lines = [Line(home, narrow_url, stores={"main": store}) for home in homes]
     uploads = [one.accept(f"/a/{number}", encoded(photo(200 + number), "JPEG")) for number, one in enumerate(lines)]
     over = threading.Event()
 
