@@ -3,8 +3,7 @@
 An object appears by one `link` from `tmp/` into `objects/` and only with all its bytes, so a reader, a scan or a crash
 never meets half of one. With `sync_to_disk` the file is synced before the link, and every directory that the link or a
 new directory changed after it: what `put` returned survives a loss of power, and what `delete` removed does not come
-back after one. Directories are opened one below the other and never through a symbolic link, so no name leads out of
-`root`.
+back after one. No name leads out of `root` (storage/filesystem/tree.py).
 
 The root is made by `establish` alone: anybody else who finds no `objects/` in it takes the disk for one that is not
 mounted. What dead processes left in `tmp/` is removed when a process first uses the store (storage/temporary_files.py).
@@ -16,17 +15,18 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from stat import S_ISREG
 from threading import Lock
 from typing import BinaryIO, ClassVar, Literal, cast
 
 from core.breaker import BreakerState
-from core.errors import AlreadyExists, NoStore, NotFound, StoreUnavailable
+from core.errors import AlreadyExists, NotFound, StoreUnavailable
 from core.failpoints import failpoint
-from storage.filesystem.directories import make_durably, open_or_make
+from storage.filesystem.directories import make_durably
 from storage.filesystem.fan_out import parts, walk
+from storage.filesystem.tree import FILE, Tree
 from storage.free_space import DiskOptions, FreeSpace
 from storage.interface import Span, Stored
 from storage.object_keys import require_legal
@@ -42,9 +42,7 @@ from storage.reading import (
     verified_blocks,
 )
 from storage.served_here import ServedHere
-from storage.temporary_files import DIRECTORY, TemporaryFile, remove_leftovers, temporary_file
-
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+from storage.temporary_files import TemporaryFile, remove_leftovers, temporary_file
 
 
 class FilesystemOptions(DiskOptions):
@@ -67,13 +65,11 @@ class FilesystemStore(ServedHere):
     def __init__(self, name: str, options: FilesystemOptions) -> None:
         self.name = name
         self._root = options.root.absolute()
-        self._objects = str(self._root / "objects")
+        self._tree = Tree(name, self._root / "objects", sync=options.sync_to_disk)
         self._sync = options.sync_to_disk
         self._space = FreeSpace(name, self._root, options)
         self._ready = False
         self._preparing = Lock()
-        self._synced: set[tuple[str, ...]] = set()
-        """Directories whose own entry this process has synced. One that somebody else made may not be, yet."""
 
     @property
     def breaker(self) -> BreakerState:
@@ -117,7 +113,7 @@ class FilesystemStore(ServedHere):
     def scan(self, prefix: str = "", *, after: str = "") -> Iterator[Stored]:
         self._prepare()
         with self._errors("scan"):
-            for found in walk(self._directory, prefix, after):
+            for found in walk(self._tree.directory, prefix, after):
                 yield _stored(found.key, found.status)
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -126,7 +122,7 @@ class FilesystemStore(ServedHere):
         for key in keys:
             require_legal(key)
             *above, name = parts(key)
-            with self._errors(key), self._in_directory(tuple(above)) as directory:
+            with self._errors(key), self._tree.at(tuple(above)) as directory:
                 if directory is None:
                     continue
                 with suppress(FileNotFoundError):  # whose remover may have died before it synced
@@ -135,7 +131,7 @@ class FilesystemStore(ServedHere):
         if self._sync:
             # All of them after the last removal: the first sync writes the file system's log, the others find it so.
             for path in sorted(emptied):
-                with self._errors("delete"), self._in_directory(path) as directory:
+                with self._errors("delete"), self._tree.at(path) as directory:
                     if directory is not None:
                         os.fsync(directory)
 
@@ -175,9 +171,7 @@ class FilesystemStore(ServedHere):
         names = parts(key)
         self._prepare()
         with self._errors(key):
-            descriptor = self._open_at_once(names)
-            if descriptor is None:
-                descriptor = self._open_step_by_step(names)
+            descriptor = self._tree.open_file(names)
             if descriptor is None:
                 raise NotFound(f"{self.name} has no object {key}")
             status = os.fstat(descriptor)
@@ -186,73 +180,9 @@ class FilesystemStore(ServedHere):
         os.close(descriptor)
         raise StoreUnavailable(f"{self.name}: what stands for {key} is no file")
 
-    def _open_at_once(self, names: tuple[str, ...]) -> int | None:
-        """The common case in one step: the kernel says where it got to, and that is the very path, so it went through
-        no link. None: it is not there, or went another way; who takes every step then sees why."""
-        path = "/".join((self._objects, *names))
-        try:
-            descriptor = os.open(path, _FILE)
-        except OSError:
-            return None
-        with suppress(OSError):  # no /proc here
-            if os.readlink(f"/proc/self/fd/{descriptor}") == path:  # noqa: PTH115 - a Path costs as much as the read
-                return descriptor
-        os.close(descriptor)
-        return None
-
-    def _open_step_by_step(self, names: tuple[str, ...]) -> int | None:
-        directory = self._directory(names[:-1])
-        if directory is None:
-            return None
-        try:
-            return os.open(names[-1], _FILE, dir_fd=directory)
-        except FileNotFoundError:
-            return None
-        finally:
-            os.close(directory)
-
-    def _directory(self, path: tuple[str, ...]) -> int | None:
-        """A descriptor of a directory below `objects/`; None: it is not there. Losing `objects/` itself is an error,
-        or an unmounted disk would look like an empty store."""
-        current = self._open_objects()
-        for name in path:
-            try:
-                below = os.open(name, DIRECTORY, dir_fd=current)
-            except FileNotFoundError:
-                return None
-            finally:
-                os.close(current)
-            current = below
-        return current
-
-    @contextmanager
-    def _in_directory(self, path: tuple[str, ...]) -> Iterator[int | None]:
-        directory = self._directory(path)
-        try:
-            yield directory
-        finally:
-            if directory is not None:
-                os.close(directory)
-
-    def _make_directories(self, path: tuple[str, ...]) -> int:
-        current = self._open_objects()
-        for depth, name in enumerate(path, start=1):
-            try:
-                below = open_or_make(name, current)
-                self._sync_entry(path[:depth], current)
-            finally:
-                os.close(current)
-            current = below
-        return current
-
-    def _sync_entry(self, path: tuple[str, ...], parent: int) -> None:
-        if self._sync and path not in self._synced:
-            os.fsync(parent)
-            self._synced.add(path)
-
     def _publish(self, file: TemporaryFile, key: str, size: int, sha256: bytes) -> Stored:
         *above, name = parts(key)
-        directory = self._make_directories(tuple(above))
+        directory = self._tree.make(tuple(above))
         try:
             failpoint("filesystem.before-link", key)
             try:
@@ -269,7 +199,7 @@ class FilesystemStore(ServedHere):
     def _compare(self, directory: int, key: str, size: int, sha256: bytes) -> None:
         """The key is taken: by the same bytes, which are then synced again (their writer may have died before that),
         or by others."""
-        existing = os.open(parts(key)[-1], _FILE, dir_fd=directory)
+        existing = os.open(parts(key)[-1], FILE, dir_fd=directory)
         with io.FileIO(existing, "rb") as file:
             same = os.fstat(existing).st_size == size and hashlib.file_digest(file, "sha256").digest() == sha256
             if same and self._sync:
@@ -288,17 +218,11 @@ class FilesystemStore(ServedHere):
         with self._preparing, self._errors("open"):
             if self._ready:
                 return
-            os.close(self._open_objects())
+            os.close(self._tree.root())
             with suppress(FileExistsError):  # what copies a store may leave an empty folder out
                 (self._root / "tmp").mkdir()
             remove_leftovers(self._root / "tmp")
             self._ready = True
-
-    def _open_objects(self) -> int:
-        try:
-            return os.open(self._objects, DIRECTORY)
-        except FileNotFoundError:
-            raise NoStore(f"{self.name}: there is no {self._objects}: is its disk mounted?") from None
 
     def _errors(self, subject: str) -> AbstractContextManager[None]:
         return translated(f"{self.name}: {subject}")
