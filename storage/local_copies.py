@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from core import clock
 from core.errors import Busy, Corrupt
 from core.failpoints import failpoint
 from storage.filesystem.store import FilesystemStore
@@ -77,7 +78,7 @@ class LocalCopies:
             return False
         with translated("local copies"), self._alone():
             lock = self._directory / _LOCK
-            if abs(time.time() - lock.stat().st_mtime) < seconds and lock.stat().st_size:
+            if clock.age(lock.stat().st_mtime) < seconds and lock.stat().st_size:
                 return False
             lock.write_bytes(b"looked")
             return True
