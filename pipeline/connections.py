@@ -33,12 +33,19 @@ def of_host(settings: Settings) -> int:
     """Of all processes of a host (see app/wsgi.py, tasks/base.py, cli/sweep.py)."""
     web, work = settings.web.workers, settings.work
     rendering = work.interactive_concurrency + work.variants_concurrency
-    if registry.with_one_owner(settings):
+    if _one_process_works(settings):
         workers, of_workers = 1, of_all_in_one(settings)
     else:
         workers = work.ingest_concurrency + rendering + 1
         of_workers = INGEST * work.ingest_concurrency + RENDERING * rendering + MAINTENANCE
     return web * settings.web.pool + of_workers + SWEEP + (web + workers + 1) * _of_stores(settings)
+
+
+def _one_process_works(settings: Settings) -> bool:
+    try:
+        return bool(registry.with_one_owner(settings))
+    except Misconfigured:  # said of the store itself
+        return False
 
 
 def _of_stores(settings: Settings) -> int:
