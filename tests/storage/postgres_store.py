@@ -15,9 +15,14 @@ SQL = Callable[..., list[tuple[Any, ...]]]
 
 
 def store_of(url: str, **options: Any) -> PostgresStore:
-    made = PostgresStore("main", PostgresOptions.model_validate({"url": url, **options}))
+    made = opened(url, **options)
     made.establish()
     return made
+
+
+def opened(url: str, **options: Any) -> PostgresStore:
+    """As a process finds it."""
+    return PostgresStore("main", PostgresOptions.model_validate({"url": url, **options}))
 
 
 def store_in(url: str, schema: str, **options: Any) -> Iterator[PostgresStore]:

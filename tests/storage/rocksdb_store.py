@@ -22,9 +22,14 @@ DATA = bytes(range(256)) * 4 * KIB
 
 
 def owner_of(root: Path, **more: Any) -> RocksdbStore:
-    made = RocksdbStore.owned("main", RocksdbOptions(root=root, **more))
+    made = opened_by_owner(root, **more)
     made.establish()
     return made
+
+
+def opened_by_owner(root: Path, **more: Any) -> RocksdbStore:
+    """As its process finds it."""
+    return RocksdbStore.owned("main", RocksdbOptions(root=root, **more))
 
 
 def reader_of(root: Path, **more: Any) -> RocksdbStore:

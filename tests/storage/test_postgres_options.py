@@ -79,6 +79,7 @@ def blocked_calls(sql: SQL) -> int:
 def stores_of(**settings: Any) -> PostgresStore:
     found = open_stores(Settings(**settings))["main"]
     assert isinstance(found, PostgresStore)
+    found.establish()
     return found
 
 

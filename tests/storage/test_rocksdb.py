@@ -19,7 +19,7 @@ from storage.interface import ObjectStore, Span
 from storage.rocksdb.records import CHUNK, WRITING
 from storage.rocksdb.store import RocksdbStore
 from tests.contracts.object_store import ObjectStoreContract, fill, keys, read
-from tests.storage.rocksdb_store import DATA, KIB, ROOT, names, owner, owner_of, reader_of, writer
+from tests.storage.rocksdb_store import DATA, KIB, ROOT, names, opened_by_owner, owner, owner_of, reader_of, writer
 
 __all__ = ["owner"]
 
@@ -152,7 +152,7 @@ def test_a_lost_database_is_not_an_empty_store(owner: RocksdbStore) -> None:
 
 
 def test_opening_touches_nothing(tmp_path: Path) -> None:
-    owner_of(tmp_path / "store")
+    opened_by_owner(tmp_path / "store")
     reader_of(tmp_path / "store")
     assert os.listdir(tmp_path) == []
 

@@ -164,6 +164,7 @@ def test_only_the_owner_opens_it_to_write(tmp_path: Path) -> None:
     given = settings(tmp_path, Staging())
     assert with_one_owner(given) == ["main"]
     owner, reader = open_stores(given, owner=True)["main"], open_stores(given)["main"]
+    owner.establish()
     fill(owner, "a")
     assert read(reader, "a") == b"bytes"
     assert os.listdir(tmp_path) == ["db"]

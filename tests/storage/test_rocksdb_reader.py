@@ -12,7 +12,7 @@ from storage.interface import ObjectStore, Span
 from storage.rocksdb.database import Reader
 from storage.rocksdb.store import RocksdbStore
 from tests.contracts.object_store import ObjectStoreContract, fill, keys, read
-from tests.storage.rocksdb_store import DATA, KIB, owner, owner_of, reader_of, writer
+from tests.storage.rocksdb_store import DATA, KIB, opened_by_owner, owner, reader_of, writer
 
 __all__ = ["owner"]
 
@@ -62,8 +62,13 @@ def test_a_second_process_is_told_who_owns_it(tmp_path: Path) -> None:
     with writer(root, tmp_path) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == b"put\n"
-        second = owner_of(root)
-        for call in (lambda: fill(second, "b"), lambda: second.head("a"), lambda: second.delete(["a"])):
+        second = opened_by_owner(root)
+        for call in (
+            second.establish,
+            lambda: fill(second, "b"),
+            lambda: second.head("a"),
+            lambda: second.delete(["a"]),
+        ):
             with pytest.raises(StoreUnavailable, match=r"main: another process owns .*millrace worker all"):
                 call()
         first.kill()

@@ -46,10 +46,11 @@ def test_so_can_one_of_one_process(tmp_path: Path) -> None:
     assert (option(argv, "-P"), option(argv, "-c")) == ("prefork", "1")
 
 
-def test_a_worker_that_is_started_by_hand_is_refused_too(tmp_path: Path) -> None:
+def test_a_worker_that_is_started_by_hand_is_refused_too(tmp_path: Path, database_url: str) -> None:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")},
         "MILLRACE_HOME": str(tmp_path),
+        "MILLRACE_DATABASE_URL": database_url,
         "MILLRACE_REDIS_URL": "redis://127.0.0.1:1",
         "MILLRACE_STORES": f'{{"main": {{"kind": "rocksdb", "root": "{tmp_path}/store"}}}}',
     }
