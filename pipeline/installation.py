@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -23,12 +24,20 @@ PATIENCE_SECONDS: Final = 3.0
 
 log = logging.getLogger(__name__)
 
+_heard: dict[Path, UUID] = {}
+"""What PostgreSQL said last to this process, or to the one that forked it, for each staging directory. Where no staging
+can be made (a rendering worker in a container that writes nowhere else), it is kept nowhere else."""
+
 
 def redis_prefix(settings: Settings) -> str | None:
-    """Name what all keys and queues of this installation begin with in Redis, which others may share. None: this host
-    never heard which installation it belongs to."""
-    known = installation.kept(settings)
+    """Name what all keys and queues of this installation begin with in Redis, which others may share. None: neither
+    this host nor this process ever heard which installation it belongs to."""
+    known = _remembered(settings)
     return None if known is None else f"{settings.key_prefix}{known}:"
+
+
+def _remembered(settings: Settings) -> UUID | None:
+    return installation.kept(settings) or _heard.get(settings.staging_path)
 
 
 def await_redis_prefix(settings: Settings) -> str:
@@ -57,7 +66,7 @@ class Installation:
     def known(self) -> UUID | None:
         """Say it without asking anything but this host's disk. None: this host never heard of it."""
         if self._known is None:
-            self._known = installation.kept(self._settings)
+            self._known = _remembered(self._settings)
         return self._known
 
     def ask(self) -> UUID:
@@ -76,8 +85,7 @@ class Installation:
             self._ask_at, self._answers = time.monotonic() + AWAY_SECONDS, False
             return known
         self._ask_at, self._answers = time.monotonic() + ASK_SECONDS, True
-        if said != self.known():
-            self._remember(said)
+        self._remember(said)
         return said
 
     def answered(self) -> bool:
@@ -85,10 +93,15 @@ class Installation:
         return time.monotonic() < self._ask_at and self._answers
 
     def _remember(self, said: UUID) -> None:
-        if self._known is not None:
+        """On this host as well, and again where it is not kept there (any more): its disk may have been full."""
+        before, self._known = self.known(), said
+        _heard[self._settings.staging_path] = said
+        if before not in (None, said):
             log.warning("this host's database is another installation's now", extra={"installation": str(said)})
-        self._known = said
+        if installation.kept(self._settings) == said:
+            return
         try:
             installation.keep(self._settings, said)
         except (OSError, Misconfigured) as error:
-            log.warning("the installation's id is not kept on this host: %s", error)
+            level = logging.DEBUG if before == said else logging.WARNING
+            log.log(level, "the installation's id is not kept on this host: %s", error)

@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from core.errors import DatabaseUnavailable
+from pipeline import installation as module
+from pipeline.installation import await_redis_prefix, redis_prefix
 from storage.staging import installation
 from tests.pipeline.line import Line
 
@@ -70,6 +72,25 @@ def test_a_host_that_cannot_keep_it_works_on(line: Line) -> None:
     line.settings.staging_path.write_text("a file")
     assert line.services.installation.ask() == line.services.installation.known()
     assert installation.kept(line.settings) is None
+
+
+def test_a_process_without_staging_knows_its_queues_once_postgresql_told_it(line: Line) -> None:
+    """As the rendering workers and beat of docker-compose.yml, whose containers are read-only."""
+    shutil.rmtree(line.settings.staging_path, ignore_errors=True)
+    line.settings.staging_path.write_text("a file")
+    assert redis_prefix(line.settings) is None
+    said = await_redis_prefix(line.settings)
+    assert said == redis_prefix(line.settings) == f"{line.settings.key_prefix}{line.services.installation.ask()}:"
+
+
+def test_what_could_not_be_kept_is_kept_later(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASK_SECONDS", 0)
+    staging = line.settings.staging_path
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.write_text("no room")
+    said = line.services.installation.ask()
+    staging.unlink()
+    assert line.services.installation.ask() == said == installation.kept(line.settings)
 
 
 def test_a_death_in_between_leaves_the_old_one_or_the_new(line: Line, arm: Callable[..., None]) -> None:
