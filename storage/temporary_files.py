@@ -1,7 +1,7 @@
 """Files in the making: each is locked (flock) as long as its writer lives, so that others can tell what is left over.
 
-The kernel frees the lock of a killed process. A file that somebody else takes away in the moment between its creation
-and its lock, or where locks do not work, makes its writer's `link` or `rename` fail; it never publishes wrong bytes.
+The kernel frees the lock of a killed process. A file that is taken away in the moment between its creation and its lock
+is made again; where locks do not work, its writer's `link` or `rename` fails, and it never publishes wrong bytes.
 """
 
 from __future__ import annotations
@@ -55,13 +55,26 @@ def temporary_file(folder: Path, subject: str) -> Iterator[TemporaryFile]:
         StoreUnavailable, Forbidden: the file cannot be made; `subject` names it.
     """
     with translated(subject):
-        file = TemporaryFile(folder)
+        file = _locked(folder)
     try:
         with translated(subject):
-            fcntl.flock(file.descriptor, fcntl.LOCK_EX)
             failpoint("filesystem.after-create")
         yield file
     finally:
+        file.discard()
+
+
+def _locked(folder: Path) -> TemporaryFile:
+    """A file whose name stands. Another process, which begins just now, may take it for one that is left over."""
+    while True:
+        file = TemporaryFile(folder)
+        try:
+            fcntl.flock(file.descriptor, fcntl.LOCK_EX)
+            if os.fstat(file.descriptor).st_nlink:
+                return file
+        except BaseException:
+            file.discard()
+            raise
         file.discard()
 
 

@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,30 @@ def test_the_temporary_file_of_a_living_writer_stays(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     store.put("a", Watching(DATA), size=len(DATA), sha256=hashlib.sha256(DATA).digest(), media_type="image/png")
     assert read(store, "a") == DATA
+
+
+def test_a_process_that_begins_takes_nothing_from_one_that_writes(tmp_path: Path) -> None:
+    """Not even a file that is there already and not locked yet."""
+    store = store_at(tmp_path)
+    done = threading.Event()
+
+    def begin() -> None:
+        while not done.is_set():
+            opened_at(tmp_path).sweep_unfinished()
+
+    def write(number: int) -> None:
+        fill(store, f"{number:03}")
+
+    with ThreadPoolExecutor(4) as pool:
+        beginning = [pool.submit(begin) for _ in range(2)]
+        try:
+            list(pool.map(write, range(300)))
+        finally:
+            done.set()
+    for one in beginning:
+        one.result()
+    assert len(keys(store)) == 300
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 @pytest.fixture
