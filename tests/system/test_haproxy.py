@@ -34,6 +34,9 @@ def hosts(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[list[We
             web = Web(tmp_path / f"host-{number}", {f"MILLRACE_{name}": value for name, value in options.items()})
             made.append(stack.enter_context(running(web)))
         yield made
+        for web in made:  # together, for each takes its time
+            if web.process is not None:
+                web.process.terminate()
 
 
 class Load:
