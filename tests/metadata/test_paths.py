@@ -77,11 +77,11 @@ def test_composed_and_decomposed_are_one_path() -> None:
     assert decomposed.hash == AssetPath.from_text("/größe").hash
 
 
-def test_ten_thousand_paths_at_the_limits_and_a_short_one_after_them(query: Query) -> None:
+def test_thousands_of_paths_at_the_limits_and_a_short_one_after_them(query: Query) -> None:
     numbers = random.Random(1)
     segments = [_segment(numbers) for _ in range(1000)]
-    paths = {_longest(numbers, segments) for _ in range(10_000)}
-    assert len(paths) == 10_000
+    paths = {_longest(numbers, segments) for _ in range(3_000)}
+    assert len(paths) == 3_000
     query("INSERT INTO blob (sha256, size, media_type) VALUES (%s, 1, 'image/png')", b"b" * 32)
     rows = [(path.ltree, path.text, path.hash) for path in [*paths, AssetPath.from_text("/short")]]
     for start in range(0, len(rows), 1000):
@@ -109,7 +109,7 @@ def _longest(numbers: random.Random, segments: list[str]) -> AssetPath:
     left = MAX_LTREE
     while left > 200:
         chosen.append(numbers.choice(segments))
-        left -= len(encode_label(chosen[-1])) + 1
+        left -= label_length(chosen[-1]) + 1
     path = AssetPath.from_text("/" + "/".join([*chosen, "z" * left]))
     assert len(path.ltree) == MAX_LTREE
     return path
