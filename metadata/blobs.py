@@ -142,6 +142,7 @@ _LOCKED = (
 CONFIRM = (
     update(replica)
     .where(replica.c.blob == _LOCKED.c.blob, replica.c.store == _LOCKED.c.store)
+    .where(replica.c.state != "corrupt")  # found so since: its writer has the right bytes, and takes another key
     .values(
         state="healthy",
         # A healthy one was only asked for: that says nothing of its bytes.
