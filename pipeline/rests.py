@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid4
 from core import clock, troubles
 from core.errors import MillraceError
 from core.loops import rest
+from pipeline.leaving import given_back
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ class Rests:
         failed: Exception | None = None
         well = False
         try:
-            yield 0.0
+            with nullcontext() if running is None else given_back(running.unlink):
+                yield 0.0
             well = True
         except MillraceError:
             raise
@@ -132,12 +134,13 @@ class _Running:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._file = path.open("xb", buffering=0)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def unlink(self) -> None:
-        os.close(self._descriptor)
+        """It counts for nothing, whatever becomes of this process. Another thread may say so, too."""
         self._path.unlink(missing_ok=True)
+        self._file.close()
 
 
 def _is_left_over(path: Path) -> bool:

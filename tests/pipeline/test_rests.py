@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -19,6 +20,7 @@ from core.model import JobState
 from pipeline import rests as module
 from pipeline.jobs import running
 from pipeline.jobs.running import Kind, Step
+from pipeline.leaving import give_everything_back
 from pipeline.rests import Rests
 from tests.pipeline.line import Line
 
@@ -102,6 +104,27 @@ def test_an_orderly_end_and_work_that_still_runs_count_for_nothing(rests: Rests)
     with rests.start("a"), rests.start("a"), rests.start("a"), rests.start("a") as fourth:
         assert fourth == 0
     assert list((rests._directory).glob("a@*")) == []
+
+
+def test_threads_of_a_process_that_is_told_to_go_count_for_nothing(rests: Rests) -> None:
+    """No exception reaches them: they are cut off with their process."""
+
+    def is_told_to_go() -> None:
+        begun = threading.Event()
+
+        def work() -> None:
+            with rests.start("a"):
+                begun.set()
+                threading.Event().wait()
+
+        threading.Thread(target=work, daemon=True).start()
+        assert begun.wait(30)
+        give_everything_back()
+
+    for _ in range(5):
+        assert in_a_child(is_told_to_go) == 0
+    assert left(rests) == 0
+    assert list((rests._directory).glob("a*")) == []
 
 
 def test_a_clock_that_was_wrong_once_puts_nothing_off(rests: Rests, clock: SimpleNamespace) -> None:
