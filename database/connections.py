@@ -8,6 +8,7 @@ back too, once it has lived for long enough, so that those who wait get their tu
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -51,8 +52,29 @@ class Held:
     idle_since: float = 0.0
 
 
-_of_this_process: WeakSet[Connections] = WeakSet()
-"""After a fork the parent's are there too; closing them does nothing."""
+class _All:
+    """Those of this process: after a fork, none of its parent's, whose threads may have held their locks just then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: WeakSet[Connections] = WeakSet()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def add(self, one: Connections) -> None:
+        with self._lock:
+            self._known.add(one)
+
+    def close_idle(self) -> None:
+        with self._lock:
+            known = list(self._known)
+        for one in known:
+            one.close_idle()
+
+    def _forget(self) -> None:
+        self._lock, self._known = threading.Lock(), WeakSet()
+
+
+_all = _All()
 
 
 class Connections:
@@ -64,7 +86,7 @@ class Connections:
         self._idle: list[Held] = []  # the one used last is at the end
         self._keeper = Background("idle-connections", self._keep, seconds=0, most_rest_seconds=5)
         self._closed = False
-        _of_this_process.add(self)
+        _all.add(self)
 
     def take(self, seconds: float) -> Held | None:
         """A connection within so many seconds. None: every one that this process may have is in use.
@@ -126,8 +148,7 @@ class Connections:
                 connection = self._connect()
                 return Held(connection, session_of(connection))
             except DBAPIError as error:
-                for one in list(_of_this_process):  # what one of them keeps another may need
-                    one.close_idle()
+                _all.close_idle()  # what one of them keeps another may need
                 if not is_crowded(error) or time.monotonic() + pause >= ends:
                     raise
             with self._changed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -239,3 +241,35 @@ def test_none_left_is_said_in_time_and_opens_no_breaker(crowded_url: str, query:
     holder.close()
     assert other.run(ping) == 1
     other.close()
+
+
+def test_a_child_waits_for_no_lock_of_its_parents_connections(database: Database) -> None:
+    """A thread of the parent held it while the child was forked, and frees it in the parent only."""
+    own = database._ensure_own().connections
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with own._changed:
+            held.set()
+            over.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(30)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            Database("postgresql:///none?host=/nonexistent", deadline_seconds=5).read(ping)
+        except DatabaseUnavailable:
+            os._exit(0)
+        os._exit(1)
+    ends, ended = time.monotonic() + 30, (0, 0)
+    while ended == (0, 0) and time.monotonic() < ends:
+        time.sleep(0.02)
+        ended = os.waitpid(pid, os.WNOHANG)
+    over.set()
+    holder.join()
+    if ended == (0, 0):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert ended == (pid, 0)
