@@ -160,8 +160,12 @@ def _bury(connection: Connection, gone: Row[Any], grace: timedelta, purge: bool)
 def _purge_tombstone(connection: Connection, path: AssetPath, entry: int) -> Deleted | None:
     """The asset was deleted before, and only now is nothing of it to stay."""
     at = (tombstone.c.path_hash == path.hash, tombstone.c.entry == entry)
+    asset_id = connection.scalar(select(tombstone.c.asset_id).where(*at))
+    if asset_id is None:
+        return None
+    recording.lock_asset(connection, asset_id)  # or a replay that began before brings the path back
     found = connection.execute(
-        select(tombstone.c.asset_id, tombstone.c.blob).where(*at).with_for_update()
+        select(tombstone.c.asset_id, tombstone.c.blob).where(*at, tombstone.c.asset_id == asset_id).with_for_update()
     ).one_or_none()
     if found is None:
         return None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import Connection
 
 from core.errors import Superseded
 from core.model import Details, ImageFacts, Ingest, IngestState, Manifest
-from metadata import assets
+from metadata import assets, recording
 from metadata.catalogue import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, facts, manifest, path, want
@@ -141,6 +142,30 @@ def test_a_purge_may_come_after_the_delete(ingester: Ingester, metadata: Metadat
         assert query(f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%secret%'") == [(0,)]
     assert ingester.delete(made.path, purge=True) is None
     assert ingester.ingest(made).replay, "it stays deleted"
+
+
+def test_a_replay_that_began_before_a_purge_brings_no_path_back(
+    ingester: Ingester, metadata: Metadata, query: Query
+) -> None:
+    made = manifest("/secret/again.png")
+    ingester.ingest(made)
+    ingester.delete(made.path)
+    begun, over = threading.Event(), threading.Event()
+
+    def replay_slowly(connection: Connection) -> None:
+        assert recording.replay(connection, replace(made, id=uuid4()), 1) is not None
+        begun.set()
+        over.wait(30)
+
+    with ThreadPoolExecutor(2) as pool:
+        replayed = pool.submit(metadata.database.run, replay_slowly)
+        assert begun.wait(30)
+        purged = pool.submit(ingester.delete, made.path, purge=True)
+        wait([purged], timeout=1)  # one that does not wait is done by then
+        over.set()
+        replayed.result()
+        assert purged.result() is not None
+    assert query("SELECT path_text FROM upload") == [(None,), (None,)]
 
 
 def test_delete_and_replays_at_once(ingester: Ingester, metadata: Metadata) -> None:
