@@ -110,8 +110,8 @@ def _fate_on(connection: Connection, host_id: UUID, accepted_at: datetime, host_
     """A host that was never heard of may have died before its first word, or be an invention: both are silent."""
     query = select(host.c.last_seen < func.now() - host_lost, host.c.clock_offset).where(host.c.id == host_id)
     row = connection.execute(query).one_or_none()
-    silent, offset = (None, timedelta(0)) if row is None else row
-    old = times.now(connection) - (accepted_at + offset) > host_lost
+    silent, offset = (None, None) if row is None else row
+    old = times.now(connection) - (accepted_at + (offset or timedelta(0))) > host_lost
     if silent or (silent is None and old):
         return "lost"
     return "never was" if old else "waits"

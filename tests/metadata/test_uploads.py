@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from core.model import FailureReason, Ingest, IngestState
@@ -70,3 +70,9 @@ def test_a_thousand_entries_in_one_batch(metadata: Metadata, query: Query) -> No
     metadata.uploads.announce(HOST, entries)
     metadata.uploads.announce(HOST, entries)
     assert query("SELECT count(*) FROM upload WHERE state = 'announced'") == [(1000,)]
+
+
+def test_a_host_that_fell_silent_before_its_clock_was_measured_is_lost(metadata: Metadata, query: Query) -> None:
+    metadata.uploads.announce(HOST, [])
+    query("UPDATE host SET clock_offset = NULL, last_seen = now() - interval '2 hours' RETURNING 1")
+    assert metadata.uploads.fate_on(HOST, datetime.now(UTC), host_lost=HOUR) == "lost"
