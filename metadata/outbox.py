@@ -95,9 +95,12 @@ class Outbox:
 
     def renumber(self, up_to: int) -> int:
         """Events with such ids get new ones, so that what is written of them overrules what was written before; returns
-        how many. In which order is of no account: what is true is read later."""
-        statement = update(catalogue_event).where(catalogue_event.c.id <= up_to).values(id=text("DEFAULT"))
-        return self._database.run(lambda connection: connection.execute(statement).rowcount)
+        how many. In which order is of no account: what is true is read later. Ids above `up_to` are given out by now
+        (`advance`)."""
+        renumbered = 0
+        while batch := self._database.run(_renumber, up_to):
+            renumbered += batch
+        return renumbered
 
     def refill(self) -> int:
         """An event for everything there is, for a catalogue that was lost or never begun; returns how many."""
@@ -109,6 +112,15 @@ class Outbox:
                 count, after = self._database.run(turn, after)
                 filled += count
         return filled
+
+
+def _renumber(connection: Connection, up_to: int) -> int:
+    """Some of them: after a refill there are as many as there is of everything."""
+    some = (
+        select(catalogue_event.c.id).where(catalogue_event.c.id <= up_to).order_by(catalogue_event.c.id).limit(REFILL)
+    )
+    statement = update(catalogue_event).where(catalogue_event.c.id.in_(some)).values(id=text("DEFAULT"))
+    return connection.execute(statement).rowcount
 
 
 def noted(**named: Any) -> CTE:

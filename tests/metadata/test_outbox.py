@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import Superseded
 from core.model import Details
+from metadata import outbox
 from metadata.catalogue import Metadata
 from metadata.facts import Asked, Counter, Deleted, Fact, Recorded, Rendered
 from tests.metadata.conftest import Query
@@ -119,11 +120,17 @@ def test_a_refill_names_everything(metadata: Metadata, ingester: Ingester, query
     assert query("SELECT count(*) FROM catalogue_event") == [(0,)]
 
 
-def test_numbers_go_on_beyond_what_the_catalogue_has_seen(metadata: Metadata, ingester: Ingester) -> None:
+@pytest.mark.parametrize("rows", [1, outbox.REFILL])
+def test_numbers_go_on_beyond_what_the_catalogue_has_seen(
+    metadata: Metadata, ingester: Ingester, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(outbox, "REFILL", rows)
     ingester.ingest(manifest())
     ingester.ingest(manifest())
     metadata.outbox.advance(1000)
-    assert metadata.outbox.renumber(1000) == 2
+    first = metadata.database.run(outbox._renumber, 1000)
+    assert first == min(rows, 2), "no more in one transaction"
+    assert metadata.outbox.renumber(1000) == 2 - first
     waiting = [event.id for event in metadata.outbox.page(0, 10)]
     assert len(waiting) == 2
     assert min(waiting) > 1000
