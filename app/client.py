@@ -30,6 +30,10 @@ UNSENT_MAX = 1 << 18
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
+FAILED_WAITING = (errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ENONET, errno.ENETDOWN, errno.ENETUNREACH,
+                  errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EPERM, errno.ETIMEDOUT, errno.ECONNRESET)  # fmt: skip
+"""What accept(2) says of one connection that failed before it was accepted; the others are well."""
+
 
 class ClientSocket(socket.socket):
     """Receiving raises TimeoutError when `limit_receiving` has passed without a byte."""

@@ -28,7 +28,7 @@ from gunicorn import glogging
 from gunicorn.workers.base import Worker as BaseWorker
 
 from app import unreadable
-from app.client import ClientSocket
+from app.client import FAILED_WAITING, ClientSocket
 from app.connection import Connection, State
 from app.peers import Peers
 from app.serving import Next, Serving
@@ -116,6 +116,8 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             except (BlockingIOError, ConnectionAbortedError):
                 return False
             except OSError as error:
+                if error.errno in FAILED_WAITING:
+                    continue
                 if error.errno not in _NO_ROOM:
                     raise
                 self.log.warning("no room for another connection: %s", error)

@@ -40,7 +40,7 @@ class Turns(Generic[T]):
         """Of one client."""
         self._threads = threads
         self._ordinary = threads - reserve
-        self._limits = {Lane.HEALTH: threads, Lane.REQUEST: threads - reserve, Lane.SENDING: max(1, threads // 2)}
+        self._limits = {Lane.REQUEST: threads - reserve, Lane.SENDING: max(1, threads // 2)}
         self._busy = dict.fromkeys(Lane, 0)
         self._held: Counter[str] = Counter()
         self._queues: dict[Place, deque[T]] = {}
@@ -91,8 +91,10 @@ class Turns(Generic[T]):
                 del self._held[place.client]
 
     def _has_room(self, lane: Lane) -> bool:
+        if self.busy >= self._threads:
+            return False
         if lane is Lane.HEALTH:
-            return self.busy < self._threads
+            return True
         ordinary = self._busy[Lane.REQUEST] + self._busy[Lane.SENDING]
         return self._busy[lane] < self._limits[lane] and ordinary < self._ordinary
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 from ipaddress import ip_network
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.connection import RIPE
 from app.peers import Peers, share_of
+from app.server import Worker
 from app.turns import Lane, Place, Turns
 
 PLACES = st.builds(Place, st.sampled_from(Lane), st.sampled_from("abcde"))
 
 
 @given(st.sampled_from([8, 16, 64]), st.lists(st.one_of(PLACES, st.none()), max_size=300))
+@example(8, [*[Place(Lane.HEALTH, "a")] * 8, Place(Lane.REQUEST, "a")])  # health has all of them
 def test_turns_keep_their_bounds_and_forget_nobody(threads: int, steps: list[Place | None]) -> None:
     turns: Turns[tuple[int, Place]] = Turns(threads)
     at_work: list[tuple[int, Place]] = []
@@ -37,7 +42,7 @@ def test_turns_keep_their_bounds_and_forget_nobody(threads: int, steps: list[Pla
         assert sum(place.lane is Lane.SENDING for place in busy) <= threads // 2
         if len(busy) < threads:  # health always gets one, and so does a client that has none, where there is room
             assert not any(place.lane is Lane.HEALTH for _, place in waiting)
-        if len(ordinary) < threads // 2:
+        if len(ordinary) < threads // 2 and len(busy) < threads:
             clients = {place.client for place in ordinary}
             assert {place.client for _, place in waiting} <= clients
 
@@ -112,3 +117,13 @@ def test_the_end_of_a_head_is_seen_wherever_it_is_cut(parts: list[bytes], data: 
         seen += head[start:end]
         found = found or RIPE.search(seen, before) is not None
     assert found == (RIPE.search(head) is not None)
+
+
+@pytest.mark.parametrize("number", [errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EPERM, errno.ECONNABORTED])
+def test_a_connection_that_failed_while_it_waited_ends_no_other(number: int) -> None:
+    def accept() -> object:
+        raise errors.pop()
+
+    errors = [BlockingIOError(), OSError(number, "failed while it waited"), OSError(number, "failed while it waited")]
+    Worker._accept(cast(Any, SimpleNamespace()), SimpleNamespace(accept=accept))
+    assert len(errors) < 3
