@@ -1,6 +1,7 @@
 """The answer to one request, sent step by step: each step ends where the client has to read first.
 
-Nobody waits in here. Whoever drives the steps gives the thread back meanwhile, and goes on from another one.
+Nothing in here waits. The thread that drives the steps (`app/serving.py`) goes back to the worker where one ends, and
+another thread drives on when the client has read.
 """
 
 from __future__ import annotations

@@ -47,11 +47,11 @@ class RequestBody:
         return self._ended and not self.failed
 
     def abandon(self) -> None:
-        """Nobody will read the rest: the answer says `Connection: close`, and the connection ends after it."""
+        """Leave the rest unread: the answer says `Connection: close`, and the connection ends after it."""
         self._request.force_close()
 
     def bound(self, most: int) -> None:
-        """Let nobody read more than `most` bytes of it.
+        """Refuse to read more than `most` bytes of it.
 
         Raises:
             TooLarge: the client says already that it is longer.

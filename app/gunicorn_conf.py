@@ -56,18 +56,18 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Before anything is bound: what the settings and the command line say."""
+    """Before anything is bound: check what the settings and the command line say."""
     _refuse_strangers(server.cfg.address)
 
 
 def when_ready(server: Any) -> None:
-    """Before anybody is served: what is bound, also where another process bound it and handed it down."""
+    """Before a request is served: check what is bound, also where another process bound it and handed it down."""
     _refuse_strangers([listener.getsockname() for listener in server.LISTENERS])
 
 
 def _refuse_strangers(addresses: Iterable[Any]) -> None:
-    """Without keys, who reaches the port may delete everything. A pair is host and port; all else is a Unix socket, or
-    will be seen when it is bound."""
+    """End where other machines reach one of the addresses and `web.allow_anonymous` does not say so: without keys every
+    client that reaches the port may delete everything. One that is no tuple is a Unix socket, or not bound yet."""
     if _loaded.web.allow_anonymous:
         return
     for address in addresses:

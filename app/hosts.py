@@ -55,11 +55,15 @@ class Hosts:
         if environ["REQUEST_METHOD"] in SAFE:
             return
         origin = environ.get("HTTP_ORIGIN")
-        foreign = origin is not None and not self._is_ours(origin, named)
-        if foreign or environ.get("HTTP_SEC_FETCH_SITE", "").strip().lower() == "cross-site":
+        if origin is not None and not self._is_ours(origin, named):
             raise OtherSite(
-                f"a page of another site{f' ({origin[:100]})' if origin else ''} may not write here: "
+                f"a page of another site ({origin[:100]}) may not write here: "
                 "send it from a page of this host, or of one that the setting web.hosts names"
+            )
+        if environ.get("HTTP_SEC_FETCH_SITE", "").strip().lower() == "cross-site":
+            raise OtherSite(
+                "a page of another site, as the browser says in Sec-Fetch-Site, may not write here: send it from a "
+                "page of the same site, or with a program that is no browser; web.hosts does not change this"
             )
 
     def _is_ours(self, origin: str, named: frozenset[str]) -> bool:
@@ -75,7 +79,7 @@ def _names(environ: WSGIEnvironment) -> frozenset[str]:
     """What the request calls us: `Host`, and the target's authority where it has one (RFC 9112 §3.2)."""
     given = environ.get("HTTP_HOST")
     if given is None and environ["SERVER_PROTOCOL"] != "HTTP/1.0":
-        raise BadRequest("a request of HTTP/1.1 says in the field Host whom it asks")
+        raise BadRequest("the field Host is missing, and HTTP/1.1 needs it: the name or the address that was asked for")
     authorities = [] if given is None else [given]
     target: str = environ.get("RAW_URI", "")
     if target[:1] not in ("/", "*"):

@@ -19,7 +19,8 @@ class Peers:
     def client_of(self, peer: object, head: bytes | bytearray) -> str:
         """The last address of `X-Forwarded-For` that is no proxy of ours, where the peer is one; else the peer's.
 
-        `peer` is what `accept` returned. Who reaches a Unix socket counts as a proxy of ours. Empty: nobody said it.
+        `peer` is what `accept` returned; a client of a Unix socket counts as a proxy of ours. Empty: the client has no
+        address, as on a Unix socket without that field.
         """
         address = parsed(str(peer[0])) if isinstance(peer, tuple) else None
         if isinstance(peer, tuple) and (address is None or not within(address, self._trusted)):

@@ -1,4 +1,4 @@
-"""What gunicorn loads in each worker, after the fork. Connects to nothing: the door opens whoever else is away."""
+"""What gunicorn loads in each worker, after the fork. Connects to nothing: an upload needs no other service."""
 
 from __future__ import annotations
 

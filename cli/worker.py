@@ -16,7 +16,7 @@ from tasks import commands
 @click.argument("kind", type=click.Choice(get_args(commands.Worker)))
 @click.option("--pool", type=click.Choice(["prefork", "threads"]), default="prefork", show_default=True)
 def worker(kind: commands.Worker, pool: commands.Pool) -> None:
-    """Run this host's ingest worker, one that renders only what somebody waits for, one that renders everything, one
+    """Run this host's ingest worker, one that renders only what requests wait for, one that renders everything, one
     for jobs, repair and gc (always with threads), or one for all.
 
     A store that one process owns (rocksdb) needs `millrace worker all --pool threads`, once, and no other worker.

@@ -106,12 +106,13 @@ def _check(facts: ImageFacts, limits: Limits) -> None:
         raise TooManyPixels(f"the picture is {facts.width} x {facts.height}, at most {MAX_SIDE} are accepted on a side")
     frames = facts.frames or 1
     if frames > limits.max_frames:
-        raise TooManyFrames(f"the picture has more than {limits.max_frames} frames")
+        raise TooManyFrames(f"the picture has more than {limits.max_frames} frames (limits.max_frames)")
     pixels = facts.width * facts.height * frames
     # Pages of a TIFF differ in size; its container summed them up and checked the sum itself.
     if facts.media_type != "image/tiff" and pixels > limits.max_pixels:
         raise TooManyPixels(
-            f"the picture has {pixels} pixels over all frames, at most {limits.max_pixels} are accepted"
+            f"the picture has {pixels} pixels over all frames, at most {limits.max_pixels} are accepted "
+            "(limits.max_pixels)"
         )
 
 

@@ -139,7 +139,7 @@ class PostgresProbe:
         )
         hosts, theirs = self._row(_LIVING)
         room, wanted = limit - reserved, max(theirs, self._connections)
-        said = f"{used} of {room} in use; the processes of {max(hosts, 1)} hosts open up to {wanted}"
+        said = f"{used} of {room} in use; the processes of {max(hosts, 1)} host(s) open up to {wanted}"
         figures = {"used": used, "room": room, "wanted": wanted, "this_host": self._connections}
         if wanted <= room:
             return ok("connections", said, **figures)

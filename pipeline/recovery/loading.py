@@ -44,7 +44,9 @@ def load(services: Services, gathered: Gathered, loader: Loader, installed: UUID
 
 def count(services: Services, gathered: Gathered, told: Told) -> Loaded:
     """What `load` would come to. Needs no database."""
-    load = _Load(services, gathered, None, told)
+    # What was said of stores is in the database, and a rebuild fills an empty one.
+    placements = replace(services.placements, states=dict)
+    load = _Load(replace(services, placements=placements), gathered, None, told)
     load.assets()
     for one in gathered.displaced():
         load.take([one])

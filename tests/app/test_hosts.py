@@ -150,3 +150,10 @@ def test_it_listens_where_it_may(tmp_path: Path, allowed: bool) -> None:
         process.terminate()
         said, _ = process.communicate(timeout=60)
     assert json.loads(said.splitlines()[0])
+
+
+def test_the_answer_to_a_page_says_what_would_help(named: Web) -> None:
+    ours = {"Origin": "https://img.example.com", "Sec-Fetch-Site": "cross-site"}
+    for fields, advice in (({"Origin": "https://evil.example"}, "web.hosts names"), (ours, "a page of the same site")):
+        detail = httpx.post(f"{named.url}/jobs", headers=fields, timeout=30).json()["detail"]
+        assert advice in detail

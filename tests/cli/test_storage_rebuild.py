@@ -47,8 +47,9 @@ def test_what_it_refuses_and_what_it_says(
     make_database: Callable[[str], str],
     template_database: str,
 ) -> None:
-    code, said, _ = installation.run("rebuild", "--dry-run")
+    code, said, complained = installation.run("rebuild", "--dry-run")
     assert code == 1, "one is not written down"
+    assert complained == "", "a dry run asks no database"
     assert "1 assets and 0 deleted ones would be recorded." in said
     assert "are named by no segment:\n  main: " in said
     assert not (installation.home / "postgres").exists(), "a dry run makes no database"
