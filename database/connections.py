@@ -40,6 +40,13 @@ CLOSE_SECONDS = 2.0
 """For a farewell; a connection that does not answer by then is dropped."""
 
 
+class NoneFree(DatabaseUnavailable):
+    """It says nothing of the server, which was not asked."""
+
+    def __init__(self) -> None:
+        super().__init__("every connection of this process to PostgreSQL is in use", retry_after=1)
+
+
 @dataclass(eq=False)
 class Held:
     """A connection in use by one thread."""
@@ -177,7 +184,3 @@ def close(held: Held) -> None:
     """Never raises for what the server or the network does."""
     with suppress(SQLAlchemyError, psycopg2.Error), deadline.deadline(CLOSE_SECONDS):
         held.connection.close()
-
-
-def none_free() -> DatabaseUnavailable:
-    return DatabaseUnavailable("every connection of this process to PostgreSQL is in use", retry_after=1)

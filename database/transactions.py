@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from core.breaker import Breaker
 from core.errors import DatabaseUnavailable, MillraceError
 from database import deadline
-from database.connections import Connections, Held, none_free
+from database.connections import Connections, Held, NoneFree
 from database.engine import make_engine, parse_url, settings_of
 from database.errors import ROLLED_BACK, is_deadline, is_silence, sqlstate, translated
 from database.snapshot import Snapshot
@@ -155,7 +155,7 @@ class Database:
     def _take(self, own: _Own) -> Held:
         held = own.connections.take(min(max(deadline.remaining() or 0, 0), self._pool_timeout))
         if held is None:
-            raise none_free()
+            raise NoneFree
         return held
 
     @contextmanager
@@ -170,6 +170,9 @@ class Database:
         try:
             yield
             own.breaker.succeeded()
+        except NoneFree:
+            own.breaker.abandoned()
+            raise
         except MillraceError:
             own.breaker.succeeded()
             raise

@@ -243,6 +243,22 @@ def test_none_left_is_said_in_time_and_opens_no_breaker(crowded_url: str, query:
     other.close()
 
 
+def test_who_gets_no_connection_learns_nothing_of_the_server(database_url: str) -> None:
+    """Else those who wait close the breaker again that those who have a connection open."""
+    database = Database(database_url, pool_size=1, deadline_seconds=10, pool_timeout=0.01)
+
+    def meanwhile(connection: Connection) -> None:
+        for _ in range(2):
+            database.breaker.failed()
+        with pytest.raises(DatabaseUnavailable, match="in use"):
+            database.read(ping)
+        database.breaker.failed()
+        assert database.breaker.state == "open"
+
+    database.run(meanwhile)
+    database.close()
+
+
 def test_a_child_waits_for_no_lock_of_its_parents_connections(database: Database) -> None:
     """A thread of the parent held it while the child was forked, and frees it in the parent only."""
     own = database._ensure_own().connections
