@@ -3,7 +3,8 @@
 - A client holds at most a quarter of the threads; what it asks for beyond that waits, without a thread, and the clients
   that wait take turns.
 - Health has a reserve that nothing else touches, and is not counted against a client: a balancer that asks from the
-  address all requests come from must not be kept waiting by them.
+  address all requests come from must not be kept waiting by them. It takes at most half: `/readyz` waits where a
+  dependency hangs, and a client that asks for it all the time must not keep the others waiting.
 - Sending on to clients that had to read first takes at most half: a disk that hangs under downloads leaves the rest.
 """
 
@@ -40,7 +41,8 @@ class Turns(Generic[T]):
         """Of one client."""
         self._threads = threads
         self._ordinary = threads - reserve
-        self._limits = {Lane.REQUEST: threads - reserve, Lane.SENDING: max(1, threads // 2)}
+        half = max(1, threads // 2)
+        self._limits = {Lane.HEALTH: half, Lane.REQUEST: threads - reserve, Lane.SENDING: half}
         self._busy = dict.fromkeys(Lane, 0)
         self._held: Counter[str] = Counter()
         self._queues: dict[Place, deque[T]] = {}
@@ -91,12 +93,10 @@ class Turns(Generic[T]):
                 del self._held[place.client]
 
     def _has_room(self, lane: Lane) -> bool:
-        if self.busy >= self._threads:
+        if self.busy >= self._threads or self._busy[lane] >= self._limits[lane]:
             return False
-        if lane is Lane.HEALTH:
-            return True
         ordinary = self._busy[Lane.REQUEST] + self._busy[Lane.SENDING]
-        return self._busy[lane] < self._limits[lane] and ordinary < self._ordinary
+        return lane is Lane.HEALTH or ordinary < self._ordinary
 
     def _begin(self, place: Place) -> T:
         queue = self._queues[place]
