@@ -20,7 +20,7 @@ from io import RawIOBase
 from uuid import UUID
 
 from core import logs, settings
-from core.errors import StoreUnavailable
+from core.errors import Misconfigured, StoreUnavailable, Unavailable
 from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant
 from core.parent_death import die_with_parent
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 LAST_WORDS = 100
 """Bytes of the name of the error that ended the child. Less than a pipe holds, so neither waits for the other."""
+
+MISCONFIGURED = 78
+"""EX_CONFIG of sysexits.h: the child could not begin, which says nothing of the work."""
 
 TOLD_TO_GO = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -47,20 +50,14 @@ def run(configured: Settings, arguments: Sequence[str], *, size: int, text: str 
 
     Raises:
         StoreUnavailable: the disk under the picture could not be read.
+        Unavailable: this host has no process left for it, or its settings cannot be used any more.
     """
     seconds = limit(configured, size).total_seconds()
-    reading, writing = os.pipe()
+    try:
+        child, reading = _begin(arguments)
+    except OSError as error:
+        raise Unavailable(f"no process can be started for a run alone: {error.strerror}") from error
     with open(reading, "rb", buffering=0) as words:
-        try:
-            child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell, ids only
-                [sys.executable, "-m", "pipeline.alone", str(os.getpid()), str(writing), *arguments],
-                stdin=subprocess.PIPE,
-                pass_fds=[writing],
-                text=True,
-                start_new_session=True,
-            )
-        finally:
-            os.close(writing)
         try:
             child.communicate(text, timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -74,9 +71,30 @@ def run(configured: Settings, arguments: Sequence[str], *, size: int, text: str 
         return _verdict(child.returncode, words)
 
 
+def _begin(arguments: Sequence[str]) -> tuple[subprocess.Popen[str], int]:
+    """The child, and where its last words come from."""
+    reading, writing = os.pipe()
+    try:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell, ids only
+            [sys.executable, "-m", "pipeline.alone", str(os.getpid()), str(writing), *arguments],
+            stdin=subprocess.PIPE,
+            pass_fds=[writing],
+            text=True,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    return child, reading
+
+
 def _verdict(code: int, words: RawIOBase) -> FailureReason | None:
     if code == 0 or -code in TOLD_TO_GO:
         return None
+    if code == MISCONFIGURED:
+        raise Unavailable("the settings of this host changed and cannot be used: `millrace config` says why")
     if -code == signal.SIGBUS:  # the file is mapped: its disk failed in the middle of the work
         raise StoreUnavailable("the disk under the picture could not be read while it was decoded")
     if code < 0:
@@ -94,10 +112,13 @@ def _restrict(parent: int, configured: Settings) -> None:
 
 
 def main(parent: str, words: str, kind: str, *arguments: str) -> None:
-    configured = settings.load()
-    logs.configure(configured, host.known(configured))
     try:
+        configured = settings.load()
+        logs.configure(configured, host.known(configured))
         _work(parent, configured, kind, arguments)
+    except Misconfigured as error:
+        log.critical("a run alone cannot begin", extra={"detail": error.detail})
+        sys.exit(MISCONFIGURED)
     except Exception as error:
         log.exception("a run alone failed", extra={"kind": kind, "id": arguments[0]})
         name = type(error).__name__  # clients see it, and not what else it says

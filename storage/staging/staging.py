@@ -241,6 +241,10 @@ class Staging:
                 file = lock(path)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                if error.errno in FOREIGN:
+                    continue
+                raise
             if file is None:
                 continue
             try:

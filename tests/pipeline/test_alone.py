@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -94,3 +96,28 @@ def test_a_disk_that_fails_under_an_upload_makes_it_wait(
     assert entry.attempts.due_at is not None
     (tmp_path / "failpoints" / point).unlink()
     assert fleet.ingest(manifest.id) is Outcome.STORED
+
+
+@pytest.mark.parametrize("fault", ["settings", "processes"])
+def test_a_host_that_cannot_begin_a_run_alone_says_nothing_of_the_picture(
+    fleet: Line, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Its settings were broken since its processes started, or it has no process left."""
+    asset = suspect(fleet)
+    with monkeypatch.context() as patch:
+        if fault == "settings":
+            patch.setenv("MILLRACE_WEB__WORKERS", "none")
+        else:
+            patch.setattr(subprocess, "Popen", _refuse)
+        for _ in range(2):
+            derive.derive(fleet.services, asset.blob.sha256)
+        assert {one.state for one in fleet.variants(asset).values()} == {VariantState.PENDING}
+    deadline = time.monotonic() + 60
+    while {one.state for one in fleet.variants(asset).values()} != {VariantState.READY}:
+        assert time.monotonic() < deadline
+        derive.derive(fleet.services, asset.blob.sha256)
+        time.sleep(0.05)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")

@@ -165,3 +165,18 @@ def test_the_command_empties_it_with_nothing_but_the_disk(staging: Staging, tmp_
     assert said.exit_code == 0, said.output
     assert "discarded 1 failed uploads" in said.output
     assert staging.look(upload_id) is None
+
+
+def test_what_is_no_upload_keeps_no_left_over_one(staging: Staging, tmp_path: Path) -> None:
+    """In incoming/: links and folders of others, under names as uploads have them."""
+    incoming = tmp_path / "staging" / "incoming"
+    strangers = [incoming / str(new_id()) for _ in range(6)]
+    for stranger in strangers[::2]:
+        stranger.symlink_to(tmp_path)
+    for stranger in strangers[1::2]:
+        stranger.mkdir()
+    left_over = [incoming / str(new_id()) for _ in range(20)]
+    for path in left_over:
+        path.touch()
+    assert staging.sweep_incoming(NOW) == len(left_over)
+    assert all(one.is_symlink() or one.is_dir() for one in strangers)
