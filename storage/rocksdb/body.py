@@ -1,12 +1,14 @@
 """A stored body on its way out, one chunk in memory at a time.
 
 It reads through one iterator of RocksDB, which is a consistent view: what is deleted or written after it was made does
-not show, in the owner and in a reader.
+not show, in the owner and in a reader. A reader's was seen to lose track in the middle of a large body (as in rocksdb
+#12190): what is missing there is looked for in its next view before it counts as missing.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from core.errors import Corrupt
@@ -15,14 +17,18 @@ from storage.rocksdb.records import Record, chunk_name
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-    from rocksdict import RdictIter
+    from rocksdict import Rdict, RdictIter
 
 
 class Body(io.RawIOBase):
     """Reads forward from `start` to `stop`."""
 
-    def __init__(self, chunks: RdictIter, record: Record, subject: str, start: int, stop: int) -> None:
+    def __init__(
+        self, chunks: RdictIter, record: Record, subject: str, start: int, stop: int, later: Iterator[Rdict]
+    ) -> None:
+        """`later`: further views of the same database, newer ones."""
         self._chunks: RdictIter | None = chunks
+        self._later = later
         self._record = record
         self._subject = subject
         self._position = start
@@ -52,14 +58,22 @@ class Body(io.RawIOBase):
         if self._chunks is None:
             raise ValueError("read of a closed body")
         with translated(self._subject):
-            self._chunks.seek(wanted)
-            self._chunks.status()
-            found = self._chunks.valid() and self._chunks.key() == wanted
-            data = self._chunks.value() if found else b""
-        if len(data) != min(size, self._record.size - number * size):
-            raise Corrupt(f"{self._subject}: chunk {number} is missing or torn")
+            data = _value(self._chunks, wanted)
+            while len(data) != min(size, self._record.size - number * size):
+                database = next(self._later, None)
+                if database is None:
+                    raise Corrupt(f"{self._subject}: chunk {number} is missing or torn")
+                self._chunks = database.iter()
+                data = _value(self._chunks, wanted)
         return memoryview(data)[skip : skip + self._stop - self._position]
 
     def close(self) -> None:
         self._chunks = None  # lets go of the view
         super().close()
+
+
+def _value(view: RdictIter, name: bytes) -> bytes:
+    """Empty where there is none."""
+    view.seek(name)
+    view.status()
+    return view.value() if view.valid() and view.key() == name else b""

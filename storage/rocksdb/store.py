@@ -93,7 +93,8 @@ class RocksdbStore(ServedHere):
 
     def open(self, key: str, span: Span | None = None) -> AbstractContextManager[BinaryIO]:
         require_legal(key)
-        for database in self._database.views():
+        views = iter(self._database.views())
+        for database in views:
             with self._errors(key):
                 view = database.iter()
                 view.seek(record_name(key))
@@ -102,7 +103,8 @@ class RocksdbStore(ServedHere):
             if data is not None:
                 record = Record.decode(key, data)
                 start, stop = (0, record.size) if span is None else (span.start, stops_at(span, record.size))
-                return io.BufferedReader(Body(view, record, self._subject(key), start, stop), record.chunk_size)
+                body = Body(view, record, self._subject(key), start, stop, views)
+                return io.BufferedReader(body, record.chunk_size)
         raise NotFound(f"{self.name} has no object {key}")
 
     def head(self, key: str) -> Stored:
