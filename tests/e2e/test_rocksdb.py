@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from core.errors import StoreUnavailable
-from pipeline.catalogue.keys import PREFIX
-from storage.object_keys import MARKER
+from storage.object_keys import CATALOGUE, MARKER
 from storage.rocksdb.options import RocksdbOptions
 from storage.rocksdb.store import RocksdbStore
 from tests.contracts.object_store import fill, keys, read
@@ -118,7 +117,7 @@ def test_it_is_all_there_for_the_next_owner(stack: Stack, root: Path) -> None:
     found = set(keys(store))
     assert MARKER in found
     for name in found - {MARKER}:
-        if name.startswith(PREFIX):  # a segment of the catalogue, if its time came
+        if name.startswith(CATALOGUE):  # a segment of the catalogue, if its time came
             continue
         assert hashlib.sha256(read(store, name)).hexdigest() == name.partition(".")[0]
     assert store.sweep_unfinished() == 0
