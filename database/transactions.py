@@ -101,11 +101,16 @@ class Database:
         Raises:
             DatabaseUnavailable: no answer in time.
         """
-        own = self._ensure_own()
+        try:
+            return self._snapshot(self._ensure_own(), seconds, idle_seconds)
+        except NoneFree:
+            return None
+
+    def _snapshot(self, own: _Own, seconds: float, idle_seconds: float) -> Snapshot:
         with self._guarded(own):
             held = own.connections.take(0)
             if held is None:
-                return None
+                raise NoneFree
             try:
                 held.session.begin(self._settings, whole=True)
                 return Snapshot(

@@ -243,15 +243,26 @@ def test_none_left_is_said_in_time_and_opens_no_breaker(crowded_url: str, query:
     other.close()
 
 
-def test_who_gets_no_connection_learns_nothing_of_the_server(database_url: str) -> None:
+def _no_room_for_a_call(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable, match="in use"):
+        database.read(ping)
+
+
+def _no_room_for_a_snapshot(database: Database) -> None:
+    assert database.snapshot(seconds=1, idle_seconds=1) is None
+
+
+@pytest.mark.parametrize("refused", [_no_room_for_a_call, _no_room_for_a_snapshot])
+def test_who_gets_no_connection_learns_nothing_of_the_server(
+    database_url: str, refused: Callable[[Database], None]
+) -> None:
     """Else those who wait close the breaker again that those who have a connection open."""
     database = Database(database_url, pool_size=1, deadline_seconds=10, pool_timeout=0.01)
 
     def meanwhile(connection: Connection) -> None:
         for _ in range(2):
             database.breaker.failed()
-        with pytest.raises(DatabaseUnavailable, match="in use"):
-            database.read(ping)
+        refused(database)
         database.breaker.failed()
         assert database.breaker.state == "open"
 
