@@ -1,12 +1,13 @@
 """From the settings to the locks and the cache of a process. Connects to nothing yet.
 
-`prefix` is what the keys of this installation begin with in Redis. Without one, on a host that never heard of its
-installation, a process has locks and a cache of its own: it must not meet another installation's.
+`prefix` says what the keys of this installation begin with in Redis, and is asked until it knows
+(coordination/later.py).
 """
 
 from __future__ import annotations
 
 from coordination.cache import Cache, NoCache
+from coordination.later import LaterCache, LaterLockTable, Prefix
 from coordination.leased_locks import LeasedLocks, LockTable
 from coordination.local_cache import LocalCache
 from coordination.local_locks import LocalLockTable
@@ -22,7 +23,7 @@ CACHE_SECONDS = 0.2
 """How long Redis may take: a cache that is slower than what it saves is none."""
 
 
-def open_locks(settings: Settings, prefix: str | None) -> Locks:
+def open_locks(settings: Settings, prefix: Prefix) -> Locks:
     chosen = settings.locks
     if chosen.kind == "none":
         return NoLocks()
@@ -31,21 +32,29 @@ def open_locks(settings: Settings, prefix: str | None) -> Locks:
     )
 
 
-def open_cache(settings: Settings, prefix: str | None) -> Cache:
+def open_cache(settings: Settings, prefix: Prefix) -> Cache:
     chosen = settings.cache
     if chosen.kind == "none":
         return NoCache()
-    if chosen.kind == "redis" and settings.redis_url is not None and prefix is not None:
-        link = RedisLink.to(settings.redis_url, seconds=CACHE_SECONDS)
-        return RedisCache(link, key_prefix=prefix + chosen.key_prefix)
-    return LocalCache(chosen.max_entries)
+    alone, url = LocalCache(chosen.max_entries), settings.redis_url
+    if chosen.kind != "redis" or url is None:
+        return alone
+
+    def shared(prefix: str) -> Cache:
+        return RedisCache(RedisLink.to(url, seconds=CACHE_SECONDS), key_prefix=prefix + chosen.key_prefix)
+
+    return LaterCache(prefix, alone, shared)
 
 
-def _table(settings: Settings, prefix: str | None) -> LockTable:
+def _table(settings: Settings, prefix: Prefix) -> LockTable:
     chosen = settings.locks
     if chosen.kind in ("always", "never"):
         return LyingLockTable(answer=chosen.kind == "always")
-    if chosen.kind == "redis" and settings.redis_url is not None and prefix is not None:
-        link = RedisLink.to(settings.redis_url, seconds=LOCK_SECONDS)
-        return RedisLockTable(link, key_prefix=prefix + chosen.key_prefix)
-    return LocalLockTable()
+    alone, url = LocalLockTable(), settings.redis_url
+    if chosen.kind != "redis" or url is None:
+        return alone
+
+    def shared(prefix: str) -> LockTable:
+        return RedisLockTable(RedisLink.to(url, seconds=LOCK_SECONDS), key_prefix=prefix + chosen.key_prefix)
+
+    return LaterLockTable(prefix, alone, shared)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 from uuid import UUID
 
@@ -193,7 +193,7 @@ def build(
             "database_url is not set: set MILLRACE_DATABASE_URL, or use the MILLRACE_HOME of a running stack"
         )
     metadata = Metadata.open(settings, pool_size=pool_size, deadline_seconds=database_seconds)
-    prefix = redis_prefix(settings)
+    prefix = partial(redis_prefix, settings)
     cache, hints = open_cache(settings, prefix), hints or NoHints()
     options = options_of(settings)
     states = StoreStates(metadata)

@@ -8,22 +8,23 @@ from typing import Any
 import pytest
 import redis
 
-from coordination import leased_locks
+from coordination import later, leased_locks
 from coordination.cache import Cache
 from coordination.leased_locks import LeasedLocks
 from coordination.locks import Locks, Outcome
 from coordination.opening import open_cache, open_locks
 from core import settings
 from core.errors import Misconfigured
+from core.sections import Cache as CacheSettings
 from core.settings import Settings
 
 
 def locks(redis_url: str | None = None, **chosen: Any) -> Locks:
-    return open_locks(Settings(redis_url=redis_url, locks=chosen), "here:")  # type: ignore[arg-type]
+    return open_locks(Settings(redis_url=redis_url, locks=chosen), lambda: "here:")  # type: ignore[arg-type]
 
 
 def cache(redis_url: str | None = None, **chosen: Any) -> Cache:
-    return open_cache(Settings(redis_url=redis_url, cache=chosen), "here:")  # type: ignore[arg-type]
+    return open_cache(Settings(redis_url=redis_url, cache=chosen), lambda: "here:")  # type: ignore[arg-type]
 
 
 def both(one: Locks, other: Locks) -> list[Outcome]:
@@ -51,6 +52,58 @@ def test_kind_says_who_shares_a_lock(redis_url: str) -> None:
     assert both(locks(redis_url, kind="none"), locks(redis_url, kind="none")) == [unguarded, unguarded]
     assert both(locks(redis_url, kind="always"), locks(redis_url, kind="always")) == [held, held]
     assert both(locks(redis_url, kind="never"), locks(redis_url, kind="never")) == [taken, taken]
+
+
+class Host:
+    """What it knows of its installation."""
+
+    prefix: str | None = None
+
+    def __call__(self) -> str | None:
+        return self.prefix
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(later, "ASK_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_process_shares_its_locks_as_soon_as_its_host_knows_the_installation(redis_url: str) -> None:
+    host, settings = Host(), Settings(redis_url=redis_url)  # type: ignore[arg-type]
+    early, other = open_locks(settings, host), open_locks(settings, lambda: "here:")
+    with early.acquire("before") as before:
+        assert both(early, early) == [Outcome.HELD, Outcome.TAKEN], "its own threads meet"
+        host.prefix = "here:"
+        with other.acquire("b"):
+            assert early.acquire("b").outcome is Outcome.TAKEN
+        with early.acquire("c"):
+            assert other.acquire("c").outcome is Outcome.TAKEN
+    assert before.outcome is Outcome.HELD
+    assert not before.lost.is_set(), "it ends where it began"
+    early.close()
+    other.close()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_process_shares_its_cache_as_soon_as_its_host_knows_the_installation(redis_url: str) -> None:
+    host, settings = Host(), Settings(redis_url=redis_url, cache=CacheSettings(kind="redis"))  # type: ignore[arg-type]
+    early, other = open_cache(settings, host), open_cache(settings, lambda: "here:")
+    early.put("own", "x", 60)
+    assert (early.get("own"), other.get("own")) == ("x", None)
+    host.prefix = "here:"
+    assert early.get("own") is None
+    assert seen_by_another(early, other) == (True, True)
+
+
+def test_a_prefix_that_is_not_known_yet_is_not_asked_for_at_every_call(redis_url: str) -> None:
+    asked: list[int] = []
+    settings = Settings(redis_url=redis_url, cache=CacheSettings(kind="redis"))  # type: ignore[arg-type]
+    made = open_cache(settings, lambda: asked.append(1))
+    for _ in range(100):
+        made.get("a")
+    assert len(asked) < 100
+    made.close()
 
 
 def test_without_redis_locks_and_cache_are_the_processs_own() -> None:

@@ -10,7 +10,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from coordination import later
+from coordination.locks import Outcome
 from core.errors import DatabaseUnavailable
+from core.sections import Cache
 from pipeline import installation as module
 from pipeline.installation import await_redis_prefix, redis_prefix
 from storage.staging import installation
@@ -81,6 +84,24 @@ def test_a_process_without_staging_knows_its_queues_once_postgresql_told_it(line
     assert redis_prefix(line.settings) is None
     said = await_redis_prefix(line.settings)
     assert said == redis_prefix(line.settings) == f"{line.settings.key_prefix}{line.services.installation.ask()}:"
+
+
+def test_a_process_that_began_before_its_host_knew_shares_locks_and_cache_without_a_restart(
+    tmp_path: Path, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "ASK_SECONDS", 0.0)
+    hosts = [Line(tmp_path / name, database_url, redis_url=redis_url, cache=Cache(kind="redis")) for name in ("a", "b")]
+    ours, theirs = (host.services for host in hosts)
+    ours.cache.put("key", "before", 60)
+    assert theirs.cache.get("key") is None
+    for services in (ours, theirs):
+        services.installation.ask()
+    ours.cache.put("key", "after", 60)
+    assert theirs.cache.get("key") == "after"
+    with ours.locks.acquire("name"):
+        assert theirs.locks.acquire("name").outcome is Outcome.TAKEN
+    for host in hosts:
+        host.close()
 
 
 def test_what_could_not_be_kept_is_kept_later(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
