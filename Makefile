@@ -10,6 +10,9 @@ HOST ?=
 MILLRACE_HOME ?=
 MILLRACE_CONFIG ?=
 ARGS ?=
+# A start of the stack is ten Python processes, and the tests start it a hundred times: compile our modules once, also
+# where the environment forbids to keep what was compiled.
+export PYTHONDONTWRITEBYTECODE :=
 up: export PORT := $(PORT)
 up: export HOST := $(HOST)
 up: export MILLRACE_HOME := $(MILLRACE_HOME)

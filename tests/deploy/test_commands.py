@@ -4,6 +4,7 @@ this machine's PostgreSQL, Valkey and S3 server instead of those in containers. 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -140,6 +141,15 @@ def test_every_step_of_the_build_checks_hashes_or_stays_offline() -> None:
     assert [line[1] for line in steps] == ["install", "wheel", "install"]
     assert all("--require-hashes" in line or "--no-index" in line for line in steps)
     assert not any(word in (ROOT / "Dockerfile").read_text() for word in ("apt-get", "build-essential", "gcc"))
+
+
+def test_the_image_has_its_modules_compiled() -> None:
+    """It forbids to compile them at a start, so that is done once before: for all of the source, where it lies."""
+    assert image_environment()["PYTHONDONTWRITEBYTECODE"] == "1"
+    steps = dockerfile()
+    (compiling,) = [number for number, (word, rest) in enumerate(steps) if word == "RUN" and "compileall" in rest]
+    assert json.loads(steps[compiling][1]) == ["/opt/millrace/bin/python", "-m", "compileall", "-q", "."]
+    assert ("COPY", ". .") in steps[:compiling]
 
 
 def test_pip_understands_the_build(tmp_path: Path) -> None:
