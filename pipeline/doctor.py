@@ -215,8 +215,8 @@ def _only(settings: Settings, name: str, options: Mapping[str, Any]) -> Settings
 
 def _only_read(name: str, options: Mapping[str, Any]) -> tuple[str, str | None] | None:
     """Why nothing may be written to this store here, and what to do instead; None: it may."""
-    backend = registry.BACKENDS.get(str(options.get("kind")))
-    if backend is not None and backend.options.one_owner:
+    kind = str(options.get("kind"))
+    if kind in registry.BACKENDS and registry.backend_of(kind).options.one_owner:
         advice = f"`millrace storage bench --store {name}` measures it while no worker runs"
         return "one process owns this store and alone writes to it", advice
     state = options.get("state", "active")

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 from core import clock
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound
+from storage.backend import Backend
 from storage.interface import Span, Stored
 from storage.object_keys import require_legal
 from storage.options import Deployment, StoreOptions
@@ -100,3 +101,6 @@ class MemoryStore(ServedHere):
 
 def _stored(key: str, found: _Object) -> Stored:
     return Stored(key=key, size=len(found.data), modified_at=found.modified_at, sha256=found.sha256)
+
+
+BACKEND = Backend(MemoryOptions, MemoryStore)

@@ -1,48 +1,41 @@
 """From `[stores.NAME]` in the settings to the stores themselves.
 
-A new backend is a file, its options, and one line in `BACKENDS`.
+A new backend is a file with a `BACKEND`, and one line in `BACKENDS`. A process loads what the kinds need that its
+settings name, and no more: one SDK is a fifth of its start and of its memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from importlib import import_module
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from core.errors import Misconfigured
 from core.settings import Settings
-from storage.filesystem.store import FilesystemOptions, FilesystemStore
+from storage.backend import Backend
 from storage.interface import ObjectStore
-from storage.memory import MemoryOptions, MemoryStore
 from storage.options import Deployment, StoreOptions
-from storage.postgres.options import PostgresOptions
-from storage.postgres.store import PostgresStore
-from storage.rocksdb.options import RocksdbOptions
-from storage.rocksdb.store import RocksdbStore
-from storage.s3.options import S3Options
-from storage.s3.store import S3Store
 
-Options = TypeVar("Options", bound=StoreOptions)
-
-
-@dataclass(frozen=True)
-class Backend(Generic[Options]):
-    options: type[Options]
-    open: Callable[[str, Options], ObjectStore]
-    """Touches neither disk nor network: a store that is down must not keep a process from starting."""
-    own: Callable[[str, Options], ObjectStore] | None = None
-    """Where one process owns the store: how that one opens it, and `open` is for the others, which only read."""
-
-
-BACKENDS: Final[Mapping[str, Backend[Any]]] = {
-    "filesystem": Backend(FilesystemOptions, FilesystemStore),
-    "memory": Backend(MemoryOptions, MemoryStore),
-    "postgres": Backend(PostgresOptions, PostgresStore),
-    "rocksdb": Backend(RocksdbOptions, RocksdbStore.beside_its_owner, RocksdbStore.owned),
-    "s3": Backend(S3Options, S3Store),
+BACKENDS: Final[Mapping[str, str]] = {
+    "filesystem": "storage.filesystem.store",
+    "memory": "storage.memory",
+    "postgres": "storage.postgres.store",
+    "rocksdb": "storage.rocksdb.store",
+    "s3": "storage.s3.store",
 }
+"""Kind → the module that holds its `BACKEND`."""
+
+
+def backend_of(kind: str) -> Backend[Any]:
+    """Load what this kind needs.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    backend: Backend[Any] = import_module(BACKENDS[kind]).BACKEND
+    return backend
 
 
 def open_stores(settings: Settings, *, single_process: bool = False, owner: bool = False) -> dict[str, ObjectStore]:
@@ -55,7 +48,7 @@ def open_stores(settings: Settings, *, single_process: bool = False, owner: bool
     checked = _checked(settings, deployment)
     owner = owner or single_process
     return {
-        name: _opening(BACKENDS[options.kind], owner)(name, options.completed(deployment))
+        name: _opening(backend_of(options.kind), owner)(name, options.completed(deployment))
         for name, options in checked.items()
     }
 
@@ -111,7 +104,7 @@ def _read(name: str, given: Mapping[str, Any]) -> StoreOptions:
     if not isinstance(kind, str) or kind not in BACKENDS:
         raise Misconfigured(f"stores.{name}.kind: no backend is called {kind!r} (there is: {known})")
     try:
-        options: StoreOptions = BACKENDS[kind].options.model_validate(dict(given))
+        options: StoreOptions = backend_of(kind).options.model_validate(dict(given))
     except ValidationError as error:
         raise Misconfigured(_lines(name, error)) from None
     return options

@@ -24,6 +24,7 @@ from typing import BinaryIO, ClassVar, Literal, cast
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, NotFound, StoreUnavailable
 from core.failpoints import failpoint
+from storage.backend import Backend
 from storage.filesystem.directories import make_durably
 from storage.filesystem.fan_out import parts, walk
 from storage.filesystem.tree import FILE, Tree
@@ -230,3 +231,6 @@ class FilesystemStore(ServedHere):
 
 def _stored(key: str, status: os.stat_result) -> Stored:
     return Stored(key=key, size=status.st_size, modified_at=datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+BACKEND = Backend(FilesystemOptions, FilesystemStore)

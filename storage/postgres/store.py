@@ -20,6 +20,7 @@ from core.breaker import BreakerState
 from core.errors import AlreadyExists, Misconfigured, NotFound, StoreUnavailable
 from core.failpoints import failpoint
 from database.transactions import Database
+from storage.backend import Backend
 from storage.interface import Span, Stored
 from storage.object_keys import require_legal
 from storage.postgres.errors import KeyTaken, meaning, named
@@ -229,3 +230,6 @@ def _groups(found: list[tuple[int, int]]) -> Iterator[list[int]]:
 
 def _stored(new: NewObject, stored_at: datetime) -> Stored:
     return Stored(key=new.key, size=new.size, modified_at=stored_at, sha256=new.sha256)
+
+
+BACKEND = Backend(PostgresOptions, PostgresStore)

@@ -21,6 +21,7 @@ from core import clock
 from core.breaker import BreakerState
 from core.errors import AlreadyExists, MillraceError, NotFound, StoreFull, StoreUnavailable
 from core.failpoints import failpoint
+from storage.backend import Backend
 from storage.free_space import FreeSpace
 from storage.interface import Span, Stored
 from storage.object_keys import require_legal
@@ -280,3 +281,6 @@ def _names(database: Rdict, prefix: bytes) -> Iterator[bytes]:
 
 def _stored(key: str, record: Record) -> Stored:
     return Stored(key=key, size=record.size, modified_at=record.created_at, sha256=record.sha256)
+
+
+BACKEND = Backend(RocksdbOptions, RocksdbStore.beside_its_owner, RocksdbStore.owned)

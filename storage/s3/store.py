@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from core.breaker import BreakerState
 from core.errors import Forbidden, MillraceError, StoreUnavailable
+from storage.backend import Backend
 from storage.interface import ObjectStore, Span, Stored
 from storage.object_keys import is_legal, is_ours, require_legal
 from storage.s3.archive import restore
@@ -170,3 +171,6 @@ def _attachment(name: str) -> str:
     """RFC 6266: the real name for all that know UTF-8, a harmless one for the rest."""
     plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in " ._-()") else "_" for sign in name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+BACKEND = Backend(S3Options, S3Store)

@@ -44,7 +44,7 @@ def test_there_is_an_example_for_every_kind() -> None:
 
 @pytest.mark.parametrize("kind", sorted(registry.BACKENDS))
 def test_every_key_of_a_store_is_explained(kind: str) -> None:
-    fields = registry.BACKENDS[kind].options.model_fields
+    fields = registry.backend_of(kind).options.model_fields
     keys = {field.alias or name for name, field in fields.items()} - {"kind"}
     rows = re.findall(r"^\| (`[^|]*) \|", section("Several stores") + section(kind), re.MULTILINE)
     assert keys - {word for row in rows for word in re.findall(r"`(\w+)`", row)} == set()
