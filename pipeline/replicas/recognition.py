@@ -35,13 +35,15 @@ from core.failpoints import failpoint
 from metadata.stores import Stores
 from pipeline.installation import Installation
 from storage.interface import ObjectStore
-from storage.object_keys import MARKER, named
+from storage.object_keys import CATALOGUE, MARKER, named, segment
 
 FRESH_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 1.0
 """For so long a store that was not recognised is not looked at again by those who want to use it."""
 MAX_BYTES: Final = 4096
 LISTED: Final = 1000
+"""Objects of each beginning that are looked at before a store is marked as new: one page of S3."""
+HASHES_BEGIN: Final = "0123456789abcdef"
 NOT_OURS: Final = "this is not the store that this installation filled"
 NEVER: Final = float("-inf")
 
@@ -133,6 +135,13 @@ def missing(name: str) -> str:
     )
 
 
+def _holds_any(store: ObjectStore) -> bool:
+    """Does anything lie there that Millrace stored? Hashes are spread evenly, so a few pages of all that begins as they
+    do tell, also where millions of strangers' objects come before the first hash."""
+    listed = (islice(store.scan(prefix), LISTED) for prefix in (CATALOGUE, *HASHES_BEGIN))
+    return any((named(one.key) or segment(one.key)) is not None for page in listed for one in page)
+
+
 class StoreRecognition:
     """Of one store, as one process sees it. Safe for threads and for fork; what was seen lately costs a comparison."""
 
@@ -217,7 +226,7 @@ class StoreRecognition:
         if not self._stores.is_new(name):
             raise StrangeStore(missing(name))
         self._store.establish()
-        if any(named(one.key) is not None for one in islice(self._store.scan(), LISTED)):
+        if _holds_any(self._store):
             raise StrangeStore(
                 f"{name}: {NOT_OURS}: objects lie in it, and the database knows none of them. If the database was lost,"
                 f" run `millrace storage rebuild`; if they may go, `millrace storage identify {name}`"

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import AnyHttpUrl, ByteSize, Field, SecretStr, field_validator, model_validator
 
 from core.sections import GIB, MIB
+from storage.object_keys import EXAMINED, MEASURED
 from storage.options import StoreOptions
 
 MIN_PART = 5 * MIB
@@ -139,6 +140,8 @@ class S3Options(StoreOptions):
         segments = folder.split("/")
         if any(segment in (".", "..") or not re.fullmatch(r"[A-Za-z0-9._-]+", segment) for segment in segments):
             raise ValueError("segments of letters, digits, '.', '_' and '-', between single '/'")
+        if taken := {f"{segment}/" for segment in segments} & {EXAMINED, MEASURED}:
+            raise ValueError(f"{taken.pop()} is where others remove what they wrote to look at: choose another name")
         return folder + "/"
 
     @model_validator(mode="after")

@@ -368,6 +368,33 @@ def test_a_store_full_of_what_the_database_does_not_know_is_not_marked(
     other.close()
 
 
+@pytest.mark.parametrize("left", ["blobs", "catalogue"])
+def test_strangers_objects_hide_nothing_of_ours(
+    line: Line,
+    left: str,
+    make_database: Callable[[str], str],
+    template_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They come first in a listing, and are more than are looked at."""
+    monkeypatch.setattr(recognition, "LISTED", 10)
+    brought(line, 0)
+    write(line.services)
+    store, put = bare(line.services.default_store), hashlib.sha256(b"").digest()
+    mine = [one.key for one in store.scan() if one.key != MARKER]
+    store.delete([key for key in mine if key.startswith("catalog/") != (left == "catalogue")])
+    for key in ("-", "A", "catalog-"):
+        for number in range(11):
+            store.put(f"{key}{number}.jpg", io.BytesIO(), size=0, sha256=put, media_type="image/jpeg")
+    mark_as(line, None)
+    other = Line(line.settings.home, make_database(template_database))
+    with pytest.raises(StrangeStore, match=r"knows none of them.*storage rebuild"):
+        other.services.default_store.sweep_unfinished()
+    store.delete(mine)
+    other.services.default_store.sweep_unfinished()
+    other.close()
+
+
 def unmarked(line: Line) -> None:
     """As a store was that is older than markers."""
     mark_as(line, None)

@@ -108,6 +108,7 @@ def test_a_store_is_not_weaker_than_staging(tmp_path: Path, staging: Staging, al
         ({"access_key_id": "key"}, "stores.s3: access_key_id and secret_access_key come together or not at all"),
         ({"secret_access_key": "hush"}, "stores.s3: access_key_id and secret_access_key come together or not at all"),
         ({"key_prefix": "../up"}, "stores.s3.key_prefix: segments of letters"),
+        ({"key_prefix": "a/millrace-doctor"}, "stores.s3.key_prefix: millrace-doctor/ is where"),
         ({"multipart_part_size": "4MiB"}, "stores.s3.multipart_part_size: "),
         ({"multipart_jobs": 0}, "stores.s3.multipart_jobs: "),
         ({"addressing_style": "house"}, "stores.s3.addressing_style: "),
