@@ -44,7 +44,7 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(STAMP) ## the long rounds: random kills and flushes under load, a full disk
+soak: $(STAMP) ## the long rounds: random kills, a full disk, a fleet; ARGS=fleet is one of them
 	@exec $(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(STAMP) ## measure against the bare limit; writes bench/last.json

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,12 +29,15 @@ GRPC_OFFSET = 10_000
 
 
 class SeaweedServer:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, address: str = "127.0.0.1", inside: Sequence[str] = ()) -> None:
+        """`inside`: the words that begin a command in the network that has the address."""
+        self._address = address
+        self._inside = list(inside)
         self._data = directory / "data"
         self._data.mkdir(parents=True)
         self._log = directory / "log"
         self._ports = {part: _free_port() for part in ("s3", "master", "filer", "volume", "admin")}
-        self.endpoint = f"http://127.0.0.1:{self._ports['s3']}"
+        self.endpoint = f"http://{address}:{self._ports['s3']}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -42,8 +45,8 @@ class SeaweedServer:
         guard = [sys.executable, "-I", "-S", core.parent_death.__file__, str(os.getpid()), str(int(signal.SIGKILL))]
         options = [
             f"-dir={self._data}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
+            f"-ip={self._address}",
+            f"-ip.bind={self._address}",
             "-webdav=false",
             "-admin.ui=false",
             "-master.telemetry=false",
@@ -55,7 +58,7 @@ class SeaweedServer:
         credentials = {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY}
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                guard + _weed("mini") + options,
+                guard + self._inside + _weed("mini") + options,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -72,7 +75,7 @@ class SeaweedServer:
     def make_bucket(self, name: str) -> None:
         """Make one whose writes are synced before they are answered."""
         lines = [f"s3.bucket.create -name {name}", f"fs.configure -locationPrefix=/buckets/{name}/ -fsync -apply"]
-        master, filer = (f"-{part}=127.0.0.1:{self._ports[part]}" for part in ("master", "filer"))
+        master, filer = (f"-{part}={self._address}:{self._ports[part]}" for part in ("master", "filer"))
         done = subprocess.run(
             [*_weed("shell"), master, filer],
             input="".join(f"{line}\n" for line in lines),

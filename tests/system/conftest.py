@@ -13,30 +13,8 @@ import pytest
 from cli.own_process import Process
 from cli.processes import POLITE, start, stop
 from tests.app.server import free_port
+from tests.system.haproxy import configuration
 from tests.system.programs import program
-
-CONFIGURATION = """
-global
-    maxconn 5000
-
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 120s
-    timeout server 120s
-    option forwardfor
-    timeout check 10s
-    option httpchk GET /readyz?for=accept
-    default-server check inter 500ms fall 2 rise 1
-
-frontend door
-    bind 127.0.0.1:{port}
-    default_backend hosts
-
-backend hosts
-    balance roundrobin
-{servers}
-"""
 
 
 @pytest.fixture
@@ -46,9 +24,8 @@ def haproxy(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], int]]:
 
         def begin(servers: Mapping[str, str]) -> int:
             port = free_port()
-            lines = "\n".join(f"    server {name} {address}" for name, address in servers.items())
             file = tmp_path / f"haproxy-{port}.cfg"
-            file.write_text(CONFIGURATION.format(port=port, servers=lines))
+            file.write_text(configuration(f"127.0.0.1:{port}", servers))
             argv = [program("haproxy"), "-db", "-f", str(file)]
             child = start(
                 Process("haproxy", argv, dict(os.environ), POLITE, lambda: _listens(port)), file.with_suffix(".log")

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 
 PACKAGES = {"haproxy": "haproxy", "pgbouncer": "pgbouncer"}
 """By program: the package that brings it."""
@@ -18,7 +19,7 @@ PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "
 
 
 def program(name: str) -> str:
-    """Say where the program of the table above lies.
+    """Say where a program of such a table lies.
 
     Raises:
         FileNotFoundError: it is not installed.
@@ -29,25 +30,26 @@ def program(name: str) -> str:
     return found
 
 
-def missing() -> list[str]:
+def missing(packages: Mapping[str, str] = PACKAGES) -> list[str]:
     """The packages that have to be installed."""
-    return sorted({package for name, package in PACKAGES.items() if shutil.which(name, path=PATH) is None})
+    return sorted({package for name, package in packages.items() if shutil.which(name, path=PATH) is None})
 
 
-def main() -> int:
-    wanted = missing()
+def install(asker: str, packages: Mapping[str, str] = PACKAGES) -> int:
+    """Install what is missing, or say what that is; 0: all of it is there."""
+    wanted = missing(packages)
     if not wanted:
         return 0
     if os.geteuid() != 0 or shutil.which("apt-get", path=PATH) is None:
-        print(f"make system-test needs {', '.join(wanted)}: apt-get install {' '.join(wanted)}", file=sys.stderr)
+        print(f"{asker} needs {', '.join(wanted)}: apt-get install {' '.join(wanted)}", file=sys.stderr)
         return 1
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *wanted]):
         done = subprocess.run(["apt-get", "-q", *arguments], env=environment, check=False)
         if done.returncode != 0:
             return done.returncode
-    return 1 if missing() else 0
+    return 1 if missing(packages) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(install("make system-test"))
