@@ -1,4 +1,5 @@
-"""The answer to one request, sent step by step: each step ends where the client has to read first.
+"""The answer to one request, sent step by step: each step ends where the client has to read first, or others have their
+turn.
 
 Nothing in here waits. The thread that drives the steps (`app/serving.py`) goes back to the worker where one ends, and
 another thread drives on when the client has read.
@@ -16,18 +17,13 @@ from app.client import ClientSocket
 
 PIECE = 1 << 18
 """Bytes of a file that are sent between two looks at the client."""
+TURN_BYTES = 1 << 20
+"""What a client that reads at any speed is sent before others have their turn."""
 
 
 class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
     sock: ClientSocket
-    _file: Any = None
-
-    def let_wait(self) -> None:
-        """The client has to read first. From here on a real file needs nothing but the kernel: what was held for asking
-        a store is let go."""
-        let_wait = getattr(self._file, "let_wait", None)
-        if let_wait is not None:
-            let_wait()
+    _left_of_turn = TURN_BYTES
 
     def send_headers(self) -> None:
         """Where the length is known the body follows at once: both leave together."""
@@ -39,10 +35,12 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
         """Send `blocks` and close them, also when the steps are not driven to their end."""
         try:
             file = _file_of(blocks)
-            if file is None or not (yield from self._send_file(blocks.filelike, file)):
+            if file is None or not (yield from self._send_file(file)):
                 for block in blocks:
                     self.write(block)
                     yield from self._sent()
+                    if self._ends_turn(len(block)):
+                        yield
             self.close()
             self.sock.flush()
             yield from self._sent()
@@ -55,12 +53,11 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
         while not self.sock.push():
             yield
 
-    def _send_file(self, filelike: Any, file: int) -> Generator[None, None, bool]:
+    def _send_file(self, file: int) -> Generator[None, None, bool]:
         """From where it stands, as long as the answer says. Returns whether the kernel can."""
         offset = os.lseek(file, 0, os.SEEK_CUR)
         left = self.response_length
         assert left is not None
-        self._file = filelike
         self.send_headers()
         self.sock.flush()
         yield from self._sent()
@@ -69,11 +66,17 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
             try:
                 sent = self.sock.send_piece(file, offset, piece)
             except NotImplementedError:
-                self._file = None
                 return False
             offset, left = offset + sent, left - sent
-            if sent < piece:
+            if sent < piece or self._ends_turn(sent):
                 yield
+        return True
+
+    def _ends_turn(self, sent: int) -> bool:
+        self._left_of_turn -= sent
+        if self._left_of_turn > 0:
+            return False
+        self._left_of_turn = TURN_BYTES
         return True
 
 

@@ -3,7 +3,8 @@
 `socket.settimeout` costs a `poll` before each piece that is received or sent, and gives the interpreter away each
 time. Here the socket always blocks, and the kernel ends the wait: after `limit_receiving` where a body is received,
 after `PATIENCE_SECONDS` where an answer is sent. What the client does not take in that time stays here, and `push`
-tries again later: it is for the caller to wait without a thread.
+tries again later: it is for the caller to wait without a thread. A client that was waited for so is not given that
+patience again before its next answer.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class ClientSocket(socket.socket):
     """Receiving raises TimeoutError when `limit_receiving` has passed without a byte."""
 
     _receiving = 0.0
+    _sending = 0.0
     _holds = False
     _held = b""
     _sent = 0
@@ -50,7 +52,7 @@ class ClientSocket(socket.socket):
         """Take over an accepted connection. `seconds`: how long to wait for what the client sends."""
         made = cls(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         made.limit_receiving(seconds)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(PATIENCE_SECONDS))
+        made.be_patient()
         if made.family != socket.AF_UNIX:
             made.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_MAX)
         return made
@@ -59,6 +61,12 @@ class ClientSocket(socket.socket):
         if seconds != self._receiving:
             self._receiving = seconds
             self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+
+    def be_patient(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """How long a thread waits for the client to read."""
+        if seconds != self._sending:
+            self._sending = seconds
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         try:

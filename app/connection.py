@@ -27,6 +27,8 @@ LINE_MAX = 8190
 RIPE = re.compile(rb"\r\n\r\n|(?<!\r)\n")
 """The end of a head, or what no head may have: a thread says what is wrong with it."""
 HEALTH = re.compile(rb"(?:GET|HEAD) /(?:livez|readyz)[? ]")
+BODILESS = re.compile(rb"(?:GET|HEAD|DELETE|OPTIONS) ")
+"""Methods whose body, if there is one, is not read."""
 
 
 class State(Enum):
@@ -51,7 +53,7 @@ class Connection:
         self.deadline = 0.0
         self.client = ""
         """Who asks, as text; empty for one of this machine."""
-        self.place = Place(Lane.REQUEST, "")
+        self.place = Place(Lane.READING, "")
         self.answer: Answer | None = None
         self.sending: Iterator[None] | None = None
         """Of the answer under way; each step is a wait for the client."""
@@ -90,7 +92,12 @@ class Connection:
     def place_of(self, peers: Peers) -> Place:
         """Where what it asks for queues."""
         self.client = peers.client_of(self.peer, self._head)
-        return Place(Lane.HEALTH if HEALTH.match(self._head) else Lane.REQUEST, share_of(self.client))
+        return Place(self._lane(), share_of(self.client))
+
+    def _lane(self) -> Lane:
+        if HEALTH.match(self._head):
+            return Lane.HEALTH
+        return Lane.READING if BODILESS.match(self._head) else Lane.RECEIVING
 
     def hand_over(self) -> None:
         """The head goes to the parser, on a thread."""

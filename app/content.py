@@ -21,13 +21,12 @@ BLOCK = 256 * 1024
 
 
 class Body:
-    """What the server sends from. Closing it closes the store's stream and frees what was held for it."""
+    """What the server sends from. Closing it closes the store's stream."""
 
-    def __init__(self, file: BinaryIO, ahead: bytes, share: ExitStack, held: ExitStack, size: int) -> None:
+    def __init__(self, file: BinaryIO, ahead: bytes, opened: ExitStack, size: int) -> None:
         self._file = file
         self._ahead = ahead
-        self._share = share
-        self._held = held
+        self._opened = opened
         self._left = size
 
     def read(self, size: int = BLOCK) -> bytes:
@@ -46,12 +45,8 @@ class Body:
     def tell(self) -> int:
         return self._file.tell()
 
-    def let_wait(self) -> None:
-        """The client reads slowly, and the file lies here: what was held for asking a store is for others."""
-        self._share.close()
-
     def close(self) -> None:
-        self._held.close()
+        self._opened.close()
 
 
 def _is_real(file: BinaryIO) -> bool:
@@ -66,9 +61,8 @@ def etag(blob: BlobFacts) -> str:
     return blob.sha256.hex()
 
 
-def send(services: Services, request: Request, blob: BlobFacts, held: ExitStack) -> Response:
-    """Answer 200, 206 or 304 with `blob`. What is in `held` moves to the answer where that has bytes to send, and is
-    closed after the last one.
+def send(services: Services, request: Request, blob: BlobFacts) -> Response:
+    """Answer 200, 206 or 304 with `blob`.
 
     Raises:
         InvalidRange: the range lies outside the blob.
@@ -85,15 +79,12 @@ def send(services: Services, request: Request, blob: BlobFacts, held: ExitStack)
     response = Response(status=206 if span else 200, headers=headers, mimetype=blob.media_type)
     if request.method == "HEAD":
         return response
-    share = held.pop_all()  # by itself: it may go earlier
-    held.push(share)
     file, opened = read.open_blob(services, blob, span)
-    held.push(opened)
-    # Read while an error of the store can still be answered as one. The kernel sends a real file from where it stands.
-    ahead = b"" if _is_real(file) else file.read(min(BLOCK, stop - start))
-    body = cast(
-        "BinaryIO", Body(file, ahead, share, held.pop_all(), stop - start)
-    )  # as much of a file as PEP 3333 asks for
+    with opened:
+        # Read while an error of the store can still be answered as one. The kernel sends a real file from where it is.
+        ahead = b"" if _is_real(file) else file.read(min(BLOCK, stop - start))
+        # As much of a file as PEP 3333 asks for.
+        body = cast("BinaryIO", Body(file, ahead, opened.pop_all(), stop - start))
     response.response = wrap_file(request.environ, body, BLOCK)
     response.direct_passthrough = True
     return response

@@ -1,4 +1,4 @@
-"""What a request handler reaches for: the process's services, its shares of threads, and the request as it came."""
+"""What a request handler reaches for: what the process has, and the request as it came."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 from flask import current_app, request
 
 from app.health import Health
-from app.shares import Shares
+from app.waiting_places import WaitingPlaces
 from core.errors import BadPath, BadRequest
 from pipeline.services import Services
 from pipeline.waiting import VariantWaits
@@ -24,7 +24,7 @@ MAX_PARAMETERS = 200
 @dataclass(frozen=True)
 class Context:
     services: Services
-    shares: Shares
+    waiting_places: WaitingPlaces
     waits: VariantWaits
     health: Health
 
@@ -37,8 +37,8 @@ def services() -> Services:
     return context().services
 
 
-def shares() -> Shares:
-    return context().shares
+def waiting_places() -> WaitingPlaces:
+    return context().waiting_places
 
 
 def waits() -> VariantWaits:

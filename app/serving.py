@@ -100,6 +100,7 @@ class Serving:
         environ["wsgi.multithread"] = True
         environ["REMOTE_ADDR"] = conn.client
         environ["millrace.stopping"] = self._is_stopping()
+        conn.sock.be_patient()
         conn.pace.start()
         blocks = self._application(environ, answer.start_response)
         if self._is_stopping():  # asked again: a body may have come in meanwhile
@@ -107,13 +108,13 @@ class Serving:
         conn.answer, conn.sending = answer, answer.steps(blocks)
 
     def _send(self, conn: Connection) -> Next:
-        """Until the client has to read first, or the answer ends."""
+        """Until the client has to read first, others have their turn, or the answer ends."""
         answer, sending = conn.answer, conn.sending
         assert answer is not None
         assert sending is not None
         try:
             for _ in sending:
-                answer.let_wait()
+                conn.sock.be_patient(0)
                 return Next.ROOM
         except OSError as error:
             conn.sending = None

@@ -3,9 +3,11 @@
 - A client holds at most a quarter of the threads; what it asks for beyond that waits, without a thread, and the clients
   that wait take turns.
 - Health has a reserve that nothing else touches, and is not counted against a client: a balancer that asks from the
-  address all requests come from must not be kept waiting by them. It takes at most half: `/readyz` waits where a
-  dependency hangs, and a client that asks for it all the time must not keep the others waiting.
-- Sending on to clients that had to read first takes at most half: a disk that hangs under downloads leaves the rest.
+  address all requests come from must not be kept waiting by them.
+- What may wait for a dependency leaves threads to uploads, whatever hangs. Health takes a quarter, reading half, and
+  sending on to clients that had to read first an eighth. Bodies that come slowly leave a few to what has none.
+
+What finds its threads taken waits without one, in the order in which it came.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ T = TypeVar("T")
 
 
 class Lane(Enum):
+    """Listed in the order in which they are served: what was begun goes before what was not."""
+
     HEALTH = "health"
-    REQUEST = "request"
-    SENDING = "sending"
+    SENDING = "sending on to a client that has read"
+    READING = "a request without a body"
+    RECEIVING = "a request with a body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,9 @@ class Turns(Generic[T]):
         """Of one client."""
         self._threads = threads
         self._ordinary = threads - reserve
-        half = max(1, threads // 2)
-        self._limits = {Lane.HEALTH: half, Lane.REQUEST: threads - reserve, Lane.SENDING: half}
+        most = {Lane.HEALTH: threads // 4, Lane.SENDING: threads // 8, Lane.READING: threads // 2}
+        most[Lane.RECEIVING] = threads - 2 * reserve
+        self._limits = {lane: max(1, limit) for lane, limit in most.items()}
         self._busy = dict.fromkeys(Lane, 0)
         self._held: Counter[str] = Counter()
         self._queues: dict[Place, deque[T]] = {}
@@ -95,8 +101,7 @@ class Turns(Generic[T]):
     def _has_room(self, lane: Lane) -> bool:
         if self.busy >= self._threads or self._busy[lane] >= self._limits[lane]:
             return False
-        ordinary = self._busy[Lane.REQUEST] + self._busy[Lane.SENDING]
-        return lane is Lane.HEALTH or ordinary < self._ordinary
+        return lane is Lane.HEALTH or self.busy - self._busy[Lane.HEALTH] < self._ordinary
 
     def _begin(self, place: Place) -> T:
         queue = self._queues[place]

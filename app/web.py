@@ -12,7 +12,7 @@ from app.door import Door
 from app.health import Health
 from app.hosts import Hosts
 from app.routes import assets, failures, health, ingests, jobs, uploads
-from app.shares import Shares
+from app.waiting_places import WaitingPlaces
 from pipeline.services import Services
 from pipeline.waiting import VariantWaits
 
@@ -31,7 +31,7 @@ def create(services: Services) -> Flask:
     app.url_map.converters["everything"] = Everything
     context = Context(
         services=services,
-        shares=Shares(services.settings.web.threads),
+        waiting_places=WaitingPlaces(services.settings.web.threads),
         waits=VariantWaits(services.metadata.variants.states),
         health=Health(services),
     )

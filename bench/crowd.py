@@ -105,9 +105,9 @@ def ask(port: int, path: str, body: bytes, *, rounds: int = ASKED) -> Asked:
                 fields = {"Host": "localhost", "X-Forwarded-For": HONEST, "Content-Type": "image/jpeg"}
                 connection.request(method, target, body if method == "POST" else None, fields)
                 answer = connection.getresponse()
-                answer.read()
+                said = answer.read()
                 if answer.status != status:
-                    asked.refused.append(f"{method} {target}: {answer.status}")
+                    asked.refused.append(f"{method} {target}: {answer.status} {said[:300]!r}")
             except OSError as error:
                 asked.refused.append(f"{method} {target}: {type(error).__name__}")
             finally:

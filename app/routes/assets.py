@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
 from app import content
-from app.context import raw_path, services, shares, waits
+from app.context import raw_path, services, waiting_places, waits
 from app.selectors import parse
 from core.errors import BadRequest, Busy, StoreUnavailable
 from core.model import Asset, BlobFacts, Variant
@@ -22,19 +21,17 @@ blueprint = Blueprint("assets", __name__)
 def get(_rest: str) -> Response:
     address = parse(raw_path())
     query = _query()
-    with ExitStack() as held:
-        held.enter_context(shares().reading())
-        asset = read.find(services(), address.path, address.entry)
-        if address.form == "info":
-            return _info(asset, query)
-        wish = read.understand(services(), asset, query)
-        if address.form not in ("content", "download"):
-            return _link(asset)
-        blob, response = _content(wish, held)
-        if address.form == "download":
-            name = asset.path.rsplit("/", 1)[-1]
-            response.headers["Content-Disposition"] = content.attachment(name, blob.media_type)
-        return response
+    asset = read.find(services(), address.path, address.entry)
+    if address.form == "info":
+        return _info(asset, query)
+    wish = read.understand(services(), asset, query)
+    if address.form not in ("content", "download"):
+        return _link(asset)
+    blob, response = _content(wish)
+    if address.form == "download":
+        name = asset.path.rsplit("/", 1)[-1]
+        response.headers["Content-Disposition"] = content.attachment(name, blob.media_type)
+    return response
 
 
 @blueprint.delete("/assets/<everything:_rest>")
@@ -43,30 +40,29 @@ def delete(_rest: str) -> Response:
     purge = _purge()
     if address.entry is None or address.form is not None:
         raise BadRequest("delete names one entry: DELETE /assets/{path}/-/entry/{number}")
-    with shares().reading():
-        deleted = change.delete(services(), address.path, address.entry, purge=purge)
+    deleted = change.delete(services(), address.path, address.entry, purge=purge)
     if deleted is None or not purge:
         return Response(status=204)
     held = [{"id": str(other.id), "path": other.path, "entry": other.entry} for other in deleted.still_held]
     return jsonify({"id": str(deleted.asset_id), "stillHeldBy": held, "more": deleted.more})
 
 
-def _content(wish: read.Wish, held: ExitStack) -> tuple[BlobFacts, Response]:
+def _content(wish: read.Wish) -> tuple[BlobFacts, Response]:
     """A variant that turns out to be lost is rendered again, and waited for as one that is missing."""
     blob = _wait_for(wish)
     try:
-        return blob, content.send(services(), request, blob, held)
+        return blob, content.send(services(), request, blob)
     except StoreUnavailable:
         if not remaking.make_again_for(services(), wish, blob):
             raise
     blob = _wait_for(wish)
-    return blob, content.send(services(), request, blob, held)
+    return blob, content.send(services(), request, blob)
 
 
 def _wait_for(wish: read.Wish) -> BlobFacts:
     """With every waiting place taken, whoever comes next is told at once to come back."""
     try:
-        with shares().waiting():
+        with waiting_places().take():
             return read.blob(services(), waits(), wish, seconds=services().settings.variants.wait_seconds)
     except Busy:
         return read.blob(services(), waits(), wish, seconds=0)

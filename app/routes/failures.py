@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify
 
-from app.context import known_parameters, services, shares
+from app.context import known_parameters, services
 from app.routes.ingests import failure as reason
 from core.errors import BadRequest
 from core.model import Failure
@@ -23,8 +23,7 @@ PAGE = 50
 def page() -> Response:
     query = known_parameters("after", "limit")
     limit = _limit(query.get("limit"))
-    with shares().reading():
-        found = failures.page(services(), after=query.get("after"), limit=limit)
+    found = failures.page(services(), after=query.get("after"), limit=limit)
     following = None
     if found.after is not None:
         following = "/failures?" + urlencode({"after": found.after, "limit": limit})
@@ -34,8 +33,7 @@ def page() -> Response:
 @blueprint.get("/failures/<uuid:failure_id>")
 def one(failure_id: UUID) -> Response:
     known_parameters()
-    with shares().reading():
-        return jsonify(_told(failures.find(services(), failure_id)))
+    return jsonify(_told(failures.find(services(), failure_id)))
 
 
 @blueprint.post("/failures/<uuid:failure_id>/retry")
@@ -51,8 +49,7 @@ def discard(failure_id: UUID) -> Response:
 def _wished(failure_id: UUID, what: failures.Wish) -> Response:
     """202 with the wish on its row until the host that has the bytes carries it out; 204 when it is done already."""
     known_parameters()
-    with shares().reading():
-        failure = failures.wish(services(), failure_id, what)
+    failure = failures.wish(services(), failure_id, what)
     if failure is None:
         return Response(status=204)
     response = jsonify(_told(failure))

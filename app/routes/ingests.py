@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify
 
-from app.context import known_parameters, services, shares
+from app.context import known_parameters, services
 from core.errors import BadRequest
 from core.model import FailureReason, Ingest, Variant
 from metadata.paths import AssetPath
@@ -20,8 +20,7 @@ blueprint = Blueprint("ingests", __name__)
 @blueprint.get("/ingests/<uuid:upload_id>")
 def get(upload_id: UUID) -> Response:
     at = known_parameters("at").get("at")
-    with shares().reading():
-        ingest = ingests.find(services(), upload_id, accepted_at_host=_host(at))
+    ingest = ingests.find(services(), upload_id, accepted_at_host=_host(at))
     return jsonify(_told(ingest, at))
 
 

@@ -35,8 +35,7 @@ def post(_rest: str) -> Response:
 def upload(context: Context, environ: WSGIEnvironment) -> Reply:
     path = AssetPath.parse(raw_path_of(environ))
     offer = _offer(environ)
-    with context.shares.receiving():
-        accepted = accept(context.services, offer, path, environ.get("HTTP_IDEMPOTENCY_KEY"))
+    accepted = accept(context.services, offer, path, environ.get("HTTP_IDEMPOTENCY_KEY"))
     told = _told(accepted, path)
     logs.note(upload_id=told["id"], asset_id=told["assetId"])
     seconds = wait_seconds(environ.get("HTTP_PREFER"))
@@ -63,7 +62,7 @@ def _offer(environ: WSGIEnvironment) -> RawOffer | FormOffer:
 def _wait(context: Context, accepted: Accepted, seconds: int) -> Ingest | None:
     """With every waiting place taken, the upload is as safe as without waiting: the client asks /ingests."""
     try:
-        with context.shares.waiting():
+        with context.waiting_places.take():
             return ingests.wait(context.services, accepted.manifest.id, seconds)
     except Busy:
         return None
