@@ -17,17 +17,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import selectors
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from gunicorn import glogging
 from gunicorn.workers.base import Worker as BaseWorker
 
-from app import unreadable
+from app import open_files, unreadable
 from app.client import FAILED_WAITING, ClientSocket
 from app.connection import Connection, State
 from app.peers import Peers
@@ -36,6 +36,8 @@ from app.threads import Threads
 from app.turns import Lane, Place, Turns
 from core import settings
 from core.errors import Busy
+from core.failpoints import failpoint
+from core.loops import Guard, each
 
 HEAD_SECONDS = 10.0
 """How long a client may take to send the request line and the header fields."""
@@ -46,6 +48,8 @@ TURN_SECONDS = 10.0
 LINGER_SECONDS = 1.0
 """How long a stopping worker takes requests on connections that it has."""
 TICK_SECONDS = 0.25
+FAILED_SECONDS = 0.05
+"""A pause after an error that was not foreseen, which may come again at once."""
 ACCEPTS = 8
 """New connections between two looks at the others."""
 
@@ -63,13 +67,14 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         self._count = 0
         self._done: deque[tuple[Connection, Next]] = deque()
         self._listening = False
+        self._expired_at = 0.0
         self._stopping_since: float | None = None
         self._closed_at: float | None = None
 
     # -- gunicorn's side
 
     def init_process(self) -> None:
-        _allow_files(2 * self.cfg.worker_connections + 256)
+        open_files.allow(2 * self.cfg.worker_connections + 256)
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake, selectors.EVENT_READ, self._take_back)
@@ -85,16 +90,21 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         self._threads = Threads(self.cfg.threads, self._serve)
         for listener in self.sockets:
             listener.setblocking(False)
-        expired = 0.0
+        guard = Guard("web", most_rest_seconds=0)
         while os.getppid() == self.ppid and not self._is_over():
             self.notify()
-            self._listen(self._count < self.cfg.worker_connections and self._closed_at is None)
-            for key, _ in self._selector.select(TICK_SECONDS):
-                key.data(key.fileobj)
-            if (now := time.monotonic()) - expired >= TICK_SECONDS:
-                expired = now
-                self._expire(now)
-            self._hand_out()
+            if not guard.call(self._turn):
+                time.sleep(FAILED_SECONDS)
+
+    def _turn(self) -> None:
+        if not self.alive:
+            self._end_slowly(time.monotonic())
+        self._listen(self._count < self.cfg.worker_connections and self._closed_at is None)
+        each(self._selector.select(TICK_SECONDS), lambda ready: ready[0].data(ready[0].fileobj))
+        if (now := time.monotonic()) - self._expired_at >= TICK_SECONDS:
+            self._expired_at = now
+            self._expire(now)
+        self._hand_out()
 
     # -- its connections
 
@@ -151,8 +161,17 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _wait(self, conn: Connection, state: State, seconds: float, event: int) -> None:
         conn.state, conn.deadline = state, time.monotonic() + seconds
+        self._selector.register(conn.sock, event, lambda _: self._attempt(conn, self._ready))
         self._outside[conn] = None
-        self._selector.register(conn.sock, event, lambda _: self._ready(conn))
+
+    def _attempt(self, conn: Connection, act: Callable[[Connection], None]) -> None:
+        """An error that was not foreseen ends this connection, and no other."""
+        try:
+            failpoint("web.connection")
+            act(conn)
+        except Exception:
+            self.log.exception("a connection ends for an error of ours")
+            self._close(conn)
 
     def _ready(self, conn: Connection) -> None:
         """The client did what it was waited for."""
@@ -204,13 +223,16 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         while self._done:
             conn, then = self._done.popleft()
             self._turns.end(conn.place)
-            if then is Next.REQUEST:
-                self._await_request(conn)
-            elif then is Next.ROOM:
-                conn.pace.wait(time.monotonic())
-                self._wait(conn, State.ROOM, 0, selectors.EVENT_WRITE)
-            elif not conn.closed:
-                self._end(conn)
+            self._attempt(conn, partial(self._go_on, then))
+
+    def _go_on(self, then: Next, conn: Connection) -> None:
+        if then is Next.REQUEST:
+            self._await_request(conn)
+        elif then is Next.ROOM:
+            conn.pace.wait(time.monotonic())
+            self._wait(conn, State.ROOM, 0, selectors.EVENT_WRITE)
+        elif not conn.closed:
+            self._end(conn)
 
     # -- their ends
 
@@ -221,6 +243,8 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             self._close(conn)
 
     def _close(self, conn: Connection) -> None:
+        if conn.closed:
+            return
         if conn in self._outside:
             self._fetch(conn)
         conn.close()
@@ -257,22 +281,20 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
                 return
 
     def _is_over(self) -> bool:
-        """Whether a worker that was told to end has; moves it along."""
-        if self.alive:
+        """Whether a worker that was told to end has."""
+        if self._closed_at is None:
             return False
-        now = time.monotonic()
+        return not self._count or time.monotonic() > self._closed_at + self._web.graceful_seconds
+
+    def _end_slowly(self, now: float) -> None:
         if self._stopping_since is None:
             self._stopping_since = now
-        if self._closed_at is None:
-            if now < self._stopping_since + self._web.stop_delay_seconds:
-                return False
+        if self._closed_at is None and now >= self._stopping_since + self._web.stop_delay_seconds:
             self._close_listeners(now)
-            return False
-        return not self._count or now > self._closed_at + self._web.graceful_seconds
 
     def _close_listeners(self, now: float) -> None:
-        for listener in self.sockets:  # who connected so far is served
-            while self._accept(listener):
+        for listener in self.sockets:  # clients that connected so far are served, as many as there may be
+            while self._count < self.cfg.worker_connections and self._accept(listener):
                 pass
         self._listen(False)
         for listener in self.sockets:
@@ -281,20 +303,3 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         for conn in self._outside:
             if conn.state is State.IDLE:
                 conn.deadline = min(conn.deadline, now + LINGER_SECONDS)
-
-
-class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
-    """What gunicorn has to say goes the way of all our logs."""
-
-    def setup(self, cfg: Any) -> None:
-        super().setup(cfg)
-        self.error_log.handlers.clear()
-        self.error_log.propagate = True
-
-
-def _allow_files(wanted: int) -> None:
-    """As many open files as connections and what they read may need, where the system lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < enough:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))

@@ -36,6 +36,7 @@ ELSEWHERE = {
         "pipeline/test_derive": ("alone.start",),
         "pipeline/test_alone": ("decode.before-read", "staging.before-read"),
         "pipeline/test_loops": ("loop.turn",),
+        "app/test_main_loop": ("web.connection",),
         "pipeline/test_migration": (
             "copy.after-begin",
             "copy.after-put",

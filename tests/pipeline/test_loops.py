@@ -154,6 +154,7 @@ LOOPS: dict[str, Drive | str] = {
     "sweep.trash": sweep,
     "sweep.wishes": sweep,
     "variant-waits": waits,
+    "web": "tests/app/test_main_loop.py",
 }
 
 ONE_CALL = {
