@@ -7,6 +7,7 @@ Configured as the compose file does it: `weed mini`, then a bucket, then `fs.con
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ ACCESS_KEY_ID = "seaweedfs-test-key"
 SECRET_ACCESS_KEY = "seaweedfs-test-secret"
 GRPC_OFFSET = 10_000
 """Each part of the server also listens so much above its own port."""
+PORTS = range(12_000, 22_000)
+"""They and their twins lie below the ports that Linux gives to connections."""
 
 
 class SeaweedServer:
@@ -36,7 +39,7 @@ class SeaweedServer:
         self._data = directory / "data"
         self._data.mkdir(parents=True)
         self._log = directory / "log"
-        self._ports = {part: _free_port() for part in ("s3", "master", "filer", "volume", "admin")}
+        self._ports = dict(zip(("s3", "master", "filer", "volume", "admin"), _free_ports(), strict=False))
         self.endpoint = f"http://{address}:{self._ports['s3']}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -124,14 +127,11 @@ def _weed(command: str) -> list[str]:
     return [str(Path(sys.executable).with_name("weed")), command]
 
 
-def _free_port() -> int:
-    """A port that is free together with its twin for gRPC."""
-    while True:
-        with socket.socket() as probe, socket.socket() as twin:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            if port + GRPC_OFFSET > 65_535:
-                continue
-            with suppress(OSError):
-                twin.bind(("127.0.0.1", port + GRPC_OFFSET))
-                return port
+def _free_ports() -> Iterator[int]:
+    """Ports that are free together with their twins for gRPC. The system gives no connection one of these: it would be
+    taken again before the server listens there."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, socket.socket() as twin, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            twin.bind(("127.0.0.1", port + GRPC_OFFSET))
+            yield port
