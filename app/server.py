@@ -7,9 +7,6 @@ connection while requests follow at once and no other connection waits.
 
 Of gunicorn (27) this uses what it documents for workers of one's own, `workers.base.Worker`, and its parser and
 response. Private is `_expected_100_continue` alone. `ThreadWorker` waits for clients on its threads, so it is not used.
-
-On TERM `/readyz?for=accept` says no, and all else goes on for `stop_delay_seconds`, so that balancers look elsewhere
-first; then the listeners close, and requests under way have `graceful_seconds`.
 """
 
 from __future__ import annotations
@@ -30,6 +27,7 @@ from gunicorn.workers.base import Worker as BaseWorker
 from app import open_files, unreadable
 from app.client import FAILED_WAITING, ClientSocket
 from app.connection import Connection, State
+from app.ending import Ending
 from app.peers import Peers
 from app.serving import Next, Serving
 from app.threads import Threads
@@ -68,8 +66,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         self._done: deque[tuple[Connection, Next]] = deque()
         self._listening = False
         self._expired_at = 0.0
-        self._stopping_since: float | None = None
-        self._closed_at: float | None = None
+        self._ending = Ending(self._web.stop_delay_seconds, self._web.graceful_seconds)
 
     # -- gunicorn's side
 
@@ -91,15 +88,15 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         for listener in self.sockets:
             listener.setblocking(False)
         guard = Guard("web", most_rest_seconds=0)
-        while os.getppid() == self.ppid and not self._is_over():
+        while os.getppid() == self.ppid and not self._ending.is_over(time.monotonic(), self._count):
             self.notify()
             if not guard.call(self._turn):
                 time.sleep(FAILED_SECONDS)
 
     def _turn(self) -> None:
-        if not self.alive:
-            self._end_slowly(time.monotonic())
-        self._listen(self._count < self.cfg.worker_connections and self._closed_at is None)
+        if not self.alive and self._ending.closes(time.monotonic()):
+            self._close_listeners()
+        self._listen(self._count < self.cfg.worker_connections and not self._ending.has_closed)
         each(self._selector.select(TICK_SECONDS), lambda ready: ready[0].data(ready[0].fileobj))
         if (now := time.monotonic()) - self._expired_at >= TICK_SECONDS:
             self._expired_at = now
@@ -150,7 +147,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         elif conn.has_begun:
             self._wait(conn, State.HEAD, HEAD_SECONDS, selectors.EVENT_READ)
         else:
-            idle = IDLE_SECONDS if self._closed_at is None else LINGER_SECONDS
+            idle = LINGER_SECONDS if self._ending.has_closed else IDLE_SECONDS
             self._wait(conn, State.IDLE, idle, selectors.EVENT_READ)
 
     def _queue(self, conn: Connection, place: Place) -> None:
@@ -280,26 +277,13 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._close(conn)
                 return
 
-    def _is_over(self) -> bool:
-        """Whether a worker that was told to end has."""
-        if self._closed_at is None:
-            return False
-        return not self._count or time.monotonic() > self._closed_at + self._web.graceful_seconds
-
-    def _end_slowly(self, now: float) -> None:
-        if self._stopping_since is None:
-            self._stopping_since = now
-        if self._closed_at is None and now >= self._stopping_since + self._web.stop_delay_seconds:
-            self._close_listeners(now)
-
-    def _close_listeners(self, now: float) -> None:
+    def _close_listeners(self) -> None:
         for listener in self.sockets:  # clients that connected so far are served, as many as there may be
             while self._count < self.cfg.worker_connections and self._accept(listener):
                 pass
         self._listen(False)
         for listener in self.sockets:
             listener.close()
-        self._closed_at = now
         for conn in self._outside:
             if conn.state is State.IDLE:
-                conn.deadline = min(conn.deadline, now + LINGER_SECONDS)
+                conn.deadline = min(conn.deadline, time.monotonic() + LINGER_SECONDS)
