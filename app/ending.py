@@ -1,7 +1,7 @@
 """How a web process ends after TERM.
 
-`/readyz?for=accept` says no, and all else goes on for `stop_delay_seconds`, so that balancers look elsewhere first; then
-the listeners close, and requests under way have `graceful_seconds`.
+`/readyz?for=accept` says no, and all else goes on for `stop_delay_seconds`, so that balancers look elsewhere first;
+then the listeners close, and requests under way have `graceful_seconds`.
 """
 
 from __future__ import annotations
