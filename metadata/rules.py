@@ -1,7 +1,8 @@
 """The placement rules in force: one row, so that no process removes what another one's settings ask for.
 
 Whoever removes a replica because no rule names it says in its transaction which rules it means, and holds the row until
-COMMIT. Rules are put in force by an explicit act; in a database that has none yet, by the first who asks.
+COMMIT. Rules are put in force by an explicit act; in a database that has none yet, by the first who uses a store or
+asks.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica, StoreState
 from database.transactions import Database
-from metadata import collection, locking, rows, stretches
+from metadata import collection, locking, rows, rules, stretches
+from metadata.rules import Rules
 from metadata.schema import NOW, TIME, blob, garbage, metadata, replica, store
 from metadata.stretches import Counted
 
@@ -59,10 +60,10 @@ class Stores:
         """Has it replicas, though nobody knows that it ever had a marker?"""
         return self._database.read(_lacks_identity, name)
 
-    def identified(self, name: str) -> None:
-        """It has its marker, and is new no more."""
-        statement = insert(identified_store).values(name=name).on_conflict_do_nothing()
-        self._database.run(lambda connection: connection.execute(statement))
+    def identified(self, name: str, own: Rules | None = None) -> None:
+        """It has its marker, and is new no more. Where no rules are in force yet, `own` are from now on, and so before
+        anything lies in it by them: a process with others that asks first would take that away."""
+        self._database.run(_identified, name, own)
 
     def count(self, name: str, after: bytes) -> Counted:
         """Replicas that are recorded in a store, reserved ones left out, within one stretch."""
@@ -82,6 +83,12 @@ class Stores:
         """The replica goes, and its object is garbage, while another one stays healthy and stands for what it stood
         for. False: that one is not, or the first is another by now; nothing changed."""
         return self._database.run(_drop, leaving, stays)
+
+
+def _identified(connection: Connection, name: str, own: Rules | None) -> None:
+    connection.execute(insert(identified_store).values(name=name).on_conflict_do_nothing())
+    if own is not None:
+        rules.are_in_force(connection, own)
 
 
 def _set_state(connection: Connection, wanted: StoreState) -> None:

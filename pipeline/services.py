@@ -101,11 +101,8 @@ class Services:
     locks: Locks
     cache: Cache
     accesses: Accesses
-
-    @cached_property
-    def rules(self) -> Rules:
-        """What this process believes of where bytes belong."""
-        return rules_of(self.settings, self.placements.stores)
+    rules: Rules
+    """What this process believes of where bytes belong."""
 
     @property
     def keeping(self) -> Keeping:
@@ -198,12 +195,14 @@ def build(
     options = options_of(settings)
     states = StoreStates(metadata)
     placements = Placements.parse(settings, options, states, states.forget)
+    rules = rules_of(settings, placements.stores)
     installation, opened = Installation(settings, metadata.inventory), open_stores(settings, owner=owns_stores)
     recognitions = {
         name: StoreRecognition(
             store,
             installation,
             metadata.stores,
+            rules,
             looks_are_cheap=options[name].looks_are_cheap,
         )
         for name, store in opened.items()
@@ -221,4 +220,5 @@ def build(
         locks=open_locks(settings, prefix),
         cache=cache,
         accesses=open_accesses(settings, placements, Lookups(metadata, cache, settings.cache), hints.repair),
+        rules=rules,
     )

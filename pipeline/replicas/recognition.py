@@ -32,6 +32,7 @@ from core.errors import (
     Unavailable,
 )
 from core.failpoints import failpoint
+from metadata.rules import Rules
 from metadata.stores import Stores
 from pipeline.installation import Installation
 from storage.interface import ObjectStore
@@ -146,12 +147,19 @@ class StoreRecognition:
     """Of one store, as one process sees it. Safe for threads and for fork; what was seen lately costs a comparison."""
 
     def __init__(
-        self, store: ObjectStore, installation: Installation, stores: Stores, *, looks_are_cheap: bool = False
+        self,
+        store: ObjectStore,
+        installation: Installation,
+        stores: Stores,
+        rules: Rules,
+        *,
+        looks_are_cheap: bool = False,
     ) -> None:
         """`looks_are_cheap`: beside a write they cost next to nothing, so every writer looks."""
         self._store = store
         self._installation = installation
         self._stores = stores
+        self._rules = rules
         self._looks_are_cheap = looks_are_cheap
         self._seen_at = NEVER
         self._refused_at = NEVER
@@ -209,7 +217,7 @@ class StoreRecognition:
         self._own = own
         if not self._noted and self._installation.answered():
             with suppress(Unavailable):  # some process notes it before anything can be recorded in this store
-                self._stores.identified(self._store.name)
+                self._stores.identified(self._store.name, self._rules)
                 self._noted = True
 
     def _found(self, own: UUID) -> Marker | None:

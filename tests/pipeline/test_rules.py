@@ -72,6 +72,24 @@ def test_what_nothing_refers_to_goes_under_any_rules(old: Line, new: Line) -> No
     assert [list(new.services.store(name).scan()) for name in ("main", "far")] == [[], []]
 
 
+@pytest.mark.parametrize("asks", ["collects", "verifies", "would move"])
+def test_rules_are_in_force_before_anything_lies_by_them(old: Line, new: Line, asks: str) -> None:
+    """With no word of anybody, and the first who asks has others."""
+    stays, goes = new.bring("/a.jpg", PICTURE), new.bring("/b.jpg", PICTURE)
+    delete(new, goes)
+    acts: dict[str, Callable[[], object]] = {
+        "collects": old.collect,
+        "verifies": lambda: run(old, verification.KIND),
+        "would move": lambda: policy.start(old.services),
+    }
+    acts[asks]()
+    look_again(old)
+    old.collect()
+    assert held_by(new, stays.blob) == ["far", "main"]
+    assert "(placement)" in (difference(old.services.metadata.rules, old.services.rules) or "")
+    assert difference(new.services.metadata.rules, new.services.rules) is None
+
+
 def test_the_first_who_asks_puts_its_rules_in_force(old: Line, new: Line) -> None:
     assert difference(new.services.metadata.rules, new.services.rules) is None
     new.collect()
@@ -199,11 +217,11 @@ def test_verify_asks_for_what_rules_lack(old: Line, new: Line) -> None:
 
 
 def test_doctor_and_readyz_say_that_a_host_has_other_rules(old: Line, new: Line) -> None:
-    for line in (old, new):
-        assert _told(line.services) == ("ok", False)
-    new.put_rules_in_force()
-    assert _told(new.services) == ("ok", False)
-    assert _told(old.services) == ("problem", True)
+    assert doctor.placement_rules(old.services.metadata.rules, old.services.settings).grade.value == "ok"
+    for mine, other in ((new, old), (old, new)):
+        mine.put_rules_in_force()
+        assert _told(mine.services) == ("ok", False)
+        assert _told(other.services) == ("problem", True)
 
 
 def _told(services: Services) -> tuple[str, bool]:

@@ -113,7 +113,7 @@ class Calls:
             "inventory.count_garbage": lambda: m.inventory.count_garbage(["small", "hot"]),
             "stores.is_new": lambda: [m.stores.is_new(name) for name in ("main", "hot", "absent")],
             "stores.lacks_identity": lambda: [m.stores.lacks_identity(name) for name in ("main", "hot", "absent")],
-            "stores.identified": lambda: m.stores.identified("main"),
+            "stores.identified": lambda: m.stores.identified("main", RULES),
             "stores.abandon": lambda: m.stores.abandon("small"),
             "stores.set_state": lambda: m.stores.set_state(StoreState("absent", "draining", "main")),
             "stores.drop": lambda: m.stores.drop(self._replica("store = 'small'"), self._replica("store = 'main'")),
