@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import asdict
 
 import click
@@ -22,7 +23,7 @@ from cli import (
     storage_rules,
     storage_verify,
 )
-from cli.interruption import interruptible
+from cli.stop import Stop
 from core import settings
 from core.errors import Misconfigured
 from pipeline.services import build
@@ -74,12 +75,13 @@ def bench(names: tuple[str, ...], sizes: list[int], seconds: float, as_json: boo
     Whatever it writes it removes, also when it is interrupted.
     """
     measured = []
-    with interruptible(), _progress() as progress:
+    stop = Stop.on((signal.SIGINT, signal.SIGTERM))
+    with _progress() as progress:
         for store in _chosen(names):
             try:
                 for size in sizes:
                     task = progress.add_task(f"{store.name}: bodies of {size:,} bytes")
-                    measured += _measure(store, size, seconds)
+                    measured += _measure(store, size, seconds, stop)
                     progress.remove_task(task)
             finally:
                 store.close()
@@ -105,8 +107,8 @@ def _chosen(names: tuple[str, ...]) -> list[ObjectStore]:
     return [stores[name] for name in names or stores]
 
 
-def _measure(store: ObjectStore, size: int, seconds: float) -> list[Measured]:
-    run = Bench(store, seconds=seconds)
+def _measure(store: ObjectStore, size: int, seconds: float, stop: Stop) -> list[Measured]:
+    run = Bench(store, seconds=seconds, interrupted=stop.is_set)
     try:
         return list(run.run(size))
     finally:

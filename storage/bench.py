@@ -37,15 +37,18 @@ class Measured:
 class Bench:
     """One caller, one operation at a time. `clean_up` must follow, also when `run` was interrupted."""
 
-    def __init__(self, store: ObjectStore, *, seconds: float) -> None:
-        """`seconds` is what each operation is measured for."""
+    def __init__(self, store: ObjectStore, *, seconds: float, interrupted: Callable[[], bool]) -> None:
+        """`seconds` is what each operation is measured for. `interrupted` is asked before each call of the store:
+        an exception in the middle of one could leave its temporary file or its multipart upload behind."""
         self._store = store
         self._seconds = seconds
+        self._interrupted = interrupted
         self._own = f"{MEASURED}{uuid4().hex}."
         self._written: list[str] = []
         """Noted before it is written."""
 
     def run(self, size: int) -> Iterator[Measured]:
+        """Raises KeyboardInterrupt once it is interrupted."""
         data = random.randbytes(size)
         digest = hashlib.sha256(data).digest()
         first = len(self._written)
@@ -56,7 +59,7 @@ class Bench:
             self._store.put(key, io.BytesIO(data), size=size, sha256=digest, media_type="application/octet-stream")
 
         rounds = max(1, min(ROUNDS, WRITTEN_AT_MOST // max(size, 1)))
-        yield self._said(size, "put", measure(put, rounds=rounds, seconds=self._seconds), size)
+        yield self._said(size, "put", self._measure(put, rounds), size)
         keys = self._written[first:]
 
         def pick(number: int) -> str:
@@ -80,14 +83,19 @@ class Bench:
             if size:
                 yield self._said(size, "range", self._measure(ranged), part)
         yield self._said(size, "head", self._measure(lambda number: self._store.head(pick(number))), None)
-        delete = measure(lambda number: self._store.delete([keys[number]]), rounds=len(keys), seconds=self._seconds)
+        delete = self._measure(lambda number: self._store.delete([keys[number]]), len(keys))
         yield self._said(size, "delete", delete, None)
 
     def clean_up(self) -> None:
         self._store.delete(self._written)
 
-    def _measure(self, call: Callable[[int], object]) -> Timings:
-        return measure(call, rounds=ROUNDS, seconds=self._seconds)
+    def _measure(self, call: Callable[[int], object], rounds: int = ROUNDS) -> Timings:
+        def unless_interrupted(number: int) -> None:
+            if self._interrupted():
+                raise KeyboardInterrupt
+            call(number)
+
+        return measure(unless_interrupted, rounds=rounds, seconds=self._seconds)
 
     def _said(self, size: int, operation: str, timings: Timings, moved: int | None) -> Measured:
         rounds = len(timings.samples)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,21 +82,33 @@ def test_one_store_as_a_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_bench_removes_what_it_wrote(tmp_path: Path, number: signal.Signals) -> None:
+    """In the middle of a put, which goes on to its end: cut at a moment of the signal's choice, it leaves a file."""
+    points = tmp_path / "failpoints"
+    points.mkdir()
     running = subprocess.Popen(
         command("--seconds", "60", "--sizes", "20KiB"),
         cwd=ROOT,
-        env=environment(tmp_path, **stores(tmp_path)),
+        env=environment(tmp_path, MILLRACE_FAILPOINTS=str(points), **stores(tmp_path)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
-        while len(objects(tmp_path)) < 20 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert len(objects(tmp_path)) >= 20
+        until(lambda: len(objects(tmp_path)) >= 20)
+        (points / "filesystem.after-create").write_text("stop")
+        until((points / "filesystem.after-create.fired").exists)
+        (points / "filesystem.after-link").write_text("sleep 0")
         os.kill(running.pid, number)
+        os.kill(running.pid, signal.SIGCONT)
         assert running.wait(30) != 0
     finally:
         running.kill()
         running.wait()
+    assert (points / "filesystem.after-link.fired").exists()
     assert objects(tmp_path) == []
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
