@@ -74,7 +74,7 @@ class Installation(Stack):
 
         def work() -> None:
             number = 0
-            while not over.wait(0.05):
+            while not over.wait(0.2):
                 number += 1
                 told = self.upload(f"/load/{number}.jpg", encoded(photo(50, 40 + number % 100), "JPEG"))
                 self.content(told, "?w=20")

@@ -14,6 +14,8 @@ from tests.pictures import encoded, photo
 
 READ_EVERY, DELETE_EVERY, SAME_EVERY = 4, 9, 6
 """Which uploads are read or deleted at once, and which carry bytes that were sent before."""
+PAUSE_SECONDS = 0.2
+"""Of each client: something is always under way, and most of the machine is left to the processes that start again."""
 
 
 def picture(number: int) -> bytes:
@@ -44,7 +46,7 @@ class CarefulClients(AtWork):
 
     def _run(self) -> None:
         try:
-            while not self._ended.is_set():
+            while not self._ended.wait(PAUSE_SECONDS):
                 self._turn(next(self._numbers))
         except Exception as error:
             self.wrong.append(f"{type(error).__name__}: {error}")

@@ -31,7 +31,7 @@ def picture() -> bytes:
 
 
 class Uploads(AtWork):
-    """A context in which two clients upload without a pause to speak of. Every answer must be a 202."""
+    """A context in which two clients upload, a dozen a second. Every answer must be a 202."""
 
     def __init__(self, stack: Stack, path: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Uploads(AtWork):
         assert {told.status for told in self.told} == {202}
 
     def _upload(self) -> None:
-        while not self._ended.wait(0.05):
+        while not self._ended.wait(0.15):
             self.told.append(self._stack.upload(self._path, picture()))
 
 

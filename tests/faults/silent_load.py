@@ -21,7 +21,7 @@ from tests.faults.stack import Stack
 from tests.pictures import encoded
 
 FOLDERS = ("sync", "later", "front", "hybrid")
-UPLOAD_EVERY, READ_EVERY, DELETE_EVERY = 0.1, 0.03, 1.0
+UPLOAD_EVERY, READ_EVERY, DELETE_EVERY = 0.1, 0.1, 1.0
 """Seconds."""
 READERS = 2
 LARGE_EVERY = 5
