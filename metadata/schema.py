@@ -54,6 +54,7 @@ host = Table(
     Column("last_seen", TIME, nullable=False, server_default=NOW),
     Column("clock_offset", Interval),  # what PostgreSQL's clock is ahead of the host's
     Column("connections", Integer),  # that its processes may open at most
+    Column("told_until", TIME),  # all that it had accepted by then is announced, or was recorded or given up
 )
 
 upload = Table(

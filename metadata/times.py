@@ -47,13 +47,22 @@ _HEARTBEAT = _BEAT.on_conflict_do_update(
         "last_seen": _BEAT.excluded.last_seen,
         "connections": func.coalesce(_BEAT.excluded.connections, host.c.connections),
         "clock_offset": _steady(_BEAT.excluded.clock_offset, host.c.clock_offset),
+        "told_until": func.coalesce(_BEAT.excluded.told_until, host.c.told_until),
     },
-)
+).returning(host.c.last_seen)
 
 
-def beat(connection: Connection, host_id: UUID, host_now: datetime, connections: int | None) -> None:
-    """The host lives. Call it first in a transaction: `host_now` is compared with its beginning."""
-    connection.execute(_HEARTBEAT, {"id": host_id, "host_now": host_now, "connections": connections})
+def beat(
+    connection: Connection,
+    host_id: UUID,
+    host_now: datetime,
+    connections: int | None = None,
+    told_until: datetime | None = None,
+) -> datetime:
+    """The host lives. Call it first in a transaction: `host_now` is compared with its beginning, which is returned."""
+    said = {"id": host_id, "host_now": host_now, "connections": connections, "told_until": told_until}
+    found: datetime = connection.execute(_HEARTBEAT, said).scalar_one()
+    return found
 
 
 def now(connection: Connection) -> datetime:

@@ -20,7 +20,7 @@ from metadata.variants import of_asset
 
 Fate = Literal["waits", "lost", "never was"]
 """waits: its host will tell; lost: the host is silent, and the upload with it; never was: the host lives, has told of
-all that it holds, and this is not among it (any more)."""
+all that it had accepted until long after, and this is not among it (any more)."""
 
 HOST_LOST = FailureReason("host-lost", "the host that holds these bytes has been silent for long; undone if it returns")
 
@@ -29,11 +29,23 @@ class Uploads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def announce(self, host_id: UUID, entries: Sequence[StagedEntry], *, connections: int | None = None) -> None:
+    def announce(
+        self,
+        host_id: UUID,
+        entries: Sequence[StagedEntry],
+        *,
+        connections: int | None = None,
+        told_until: datetime | None = None,
+    ) -> datetime:
         """The host lives, and holds these. What is recorded stays so; what was feared lost with the host is not.
-        `connections`: how many its processes may open to PostgreSQL; None: as it said before."""
-        self._database.run(_announce, host_id, entries, connections)
+        Returns PostgreSQL's time of this word.
+
+        `connections`: how many its processes may open to PostgreSQL; None: as it said before.
+        `told_until`: the time of an earlier word, after which the host looked through all that it had accepted and told
+        of it; None: as before. That a host lives does not say so: its first word comes before what it holds."""
+        at = self._database.run(_announce, host_id, entries, connections, told_until)
         failpoint("announce.after-commit")
+        return at
 
     def find(self, upload_id: UUID, *, host_lost: timedelta) -> Ingest | None:
         """What the database can say of an upload. None: it was never announced or recorded, or that is long ago."""
@@ -74,14 +86,21 @@ def upsert_announced(connection: Connection, entries: Sequence[StagedEntry]) -> 
     )
 
 
-def _announce(connection: Connection, host_id: UUID, entries: Sequence[StagedEntry], connections: int | None) -> None:
-    times.beat(connection, host_id, clock.now(), connections)
+def _announce(
+    connection: Connection,
+    host_id: UUID,
+    entries: Sequence[StagedEntry],
+    connections: int | None,
+    told_until: datetime | None,
+) -> datetime:
+    at = times.beat(connection, host_id, clock.now(), connections, told_until)
     upsert_announced(connection, entries)
     connection.execute(
         delete(failure).where(
             failure.c.host_id == host_id, failure.c.subject == "ingest", failure.c.kind == HOST_LOST.kind
         )
     )
+    return at
 
 
 def _find(connection: Connection, upload_id: UUID, host_lost: timedelta) -> Ingest | None:
@@ -107,14 +126,16 @@ def _find(connection: Connection, upload_id: UUID, host_lost: timedelta) -> Inge
 
 
 def _fate_on(connection: Connection, host_id: UUID, accepted_at: datetime, host_lost: timedelta) -> Fate:
-    """A host that was never heard of may have died before its first word, or be an invention: both are silent."""
-    query = select(host.c.last_seen < func.now() - host_lost, host.c.clock_offset).where(host.c.id == host_id)
-    row = connection.execute(query).one_or_none()
-    silent, offset = (None, None) if row is None else row
-    old = times.now(connection) - (accepted_at + (offset or timedelta(0))) > host_lost
-    if silent or (silent is None and old):
+    """A host that was never heard of may have died before its first word, or be an invention: both are silent. One that
+    lives has to have told of all that it had accepted by a time that is long after: an id is made a moment before its
+    upload is accepted."""
+    query = select(host.c.last_seen < func.now() - host_lost, host.c.clock_offset, host.c.told_until)
+    row = connection.execute(query.where(host.c.id == host_id)).one_or_none()
+    silent, offset, told_until = (None, None, None) if row is None else row
+    accepted_at += offset or timedelta(0)
+    if silent or (silent is None and times.now(connection) - accepted_at > host_lost):
         return "lost"
-    return "never was" if old else "waits"
+    return "never was" if told_until is not None and told_until - accepted_at > host_lost else "waits"
 
 
 def _announced(row: Any) -> Ingest:

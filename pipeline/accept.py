@@ -80,12 +80,12 @@ def accept(services: Services, offer: Offer, path: AssetPath, key: str | None) -
     staging = services.staging
     check_announced_size(offer.expected, limits)
     asset_id = None if key is None else keyed_asset_id(key)
-    upload_id = compat.uuid7()
-    with staging.begin(upload_id, expected=offer.expected) as incoming:
+    with staging.begin(compat.uuid7(), expected=offer.expected) as incoming:
         sha256 = _receive(offer, incoming, limits)
         if any(promised != sha256 for promised in offer.digests):
             raise DigestMismatch("the body does not have the SHA-256 that its digest field promises")
         image = probe(incoming.view(), size=incoming.size, limits=limits)
+        upload_id = compat.uuid7()  # of this moment: who asks for it is told what its host can have said since
         manifest = Manifest(
             id=upload_id,
             asset_id=asset_id or upload_id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -52,6 +52,7 @@ class Sweep:
         self._services = services
         self._queue = queue
         self._announced: set[UUID] = set()
+        self._told_until: datetime | None = None
         self._broker_seen = time.monotonic()
         staging, work = services.staging, services.settings.work
         grace = timedelta(seconds=work.incoming_grace_seconds)
@@ -104,8 +105,11 @@ class Sweep:
 
     def _announce(self) -> None:
         staging = self._services.staging
-        self._services.metadata.uploads.announce(  # the host lives, whatever its disk says
-            staging.host_id, [], connections=connections.of_host(self._services.settings)
+        began = self._services.metadata.uploads.announce(  # the host lives, whatever its disk says
+            staging.host_id,
+            [],
+            connections=connections.of_host(self._services.settings),
+            told_until=self._told_until,
         )
         present = set(staging.entries())
         self._announced &= present
@@ -114,6 +118,7 @@ class Sweep:
             looked = [entry for entry in map(staging.look, batch) if entry is not None and not entry.quarantined]
             self._services.metadata.uploads.announce(staging.host_id, looked)
             self._announced.update(batch)
+        self._told_until = began  # goes with the next word
 
     def _reconcile_failures(self) -> None:
         staging = self._services.staging

@@ -65,7 +65,6 @@ class Incoming:
         self._written = 0
         self._folders = folders
         self._accepted = accepted
-        self._id = upload_id
         self._name = str(upload_id)
         self._sync = sync
         self._path = os.path.join(folders.incoming, self._name)  # text: a Path costs as much as a system call
@@ -113,12 +112,12 @@ class Incoming:
         Raises:
             StagingFull, Unavailable: nothing of it is visible.
         """
-        if (manifest.id, manifest.size) != (self._id, self.size):
+        if manifest.size != self.size:
             raise ValueError("the manifest is not this upload's")
         try:
             with translated("committing an upload"):
                 self._finish(manifest)
-                self._publish()
+                self._publish(manifest.id)
         except BaseException:
             self._abandon()
             raise
@@ -160,8 +159,8 @@ class Incoming:
             os.fdatasync(self._file.fileno())  # covers the length, which is all the metadata that counts
         failpoint("accept.after-fsync", self._name)
 
-    def _publish(self) -> None:
-        accepted = os.path.join(self._folders.accepted, self._name)
+    def _publish(self, upload_id: UUID) -> None:
+        accepted = os.path.join(self._folders.accepted, str(upload_id))
         os.rename(self._path, accepted)
         try:
             failpoint("accept.after-rename", self._name)

@@ -70,7 +70,8 @@ class Staging:
     # ── accepting
 
     def begin(self, upload_id: UUID, *, expected: int | None) -> Incoming:
-        """Start an upload, its space reserved: all of it, or a piece at a time when `expected` is None.
+        """Start an upload, its space reserved: all of it, or a piece at a time when `expected` is None. `upload_id` is
+        what it is called until it is an entry, with the id of its manifest.
 
         Raises:
             StagingFull: over the high-water mark, or the space or an inode cannot be had.

@@ -139,12 +139,13 @@ def test_a_wish_waits_on_the_row(pair: Pair) -> None:
 def test_what_is_said_of_an_upload_that_only_another_host_can_know(pair: Pair) -> None:
     """It was accepted there and never announced: the host may have died before it could, or be about to."""
     limit = timedelta(seconds=pair.line.settings.work.host_lost_seconds)
-    for heard, accepted in product(("never", "long ago", "lately"), ("long ago", "just now")):
+    announce = pair.line.services.metadata.uploads.announce
+    for heard, accepted in product(("never", "long ago", "lately", "all of it"), ("long ago", "just now")):
         host_id = uuid4()
         began = clock.now() - (limit + timedelta(seconds=60) if accepted == "long ago" else timedelta(0))
         link = f"/ingests/{_upload_id(began)}?at={host_id}"
         if heard != "never":
-            pair.line.services.metadata.uploads.announce(host_id, [])
+            announce(host_id, [], told_until=announce(host_id, []) if heard == "all of it" else None)
         if heard == "long ago":
             _silence(pair, host_id, limit)
         answer = pair.get(link)
@@ -152,12 +153,14 @@ def test_what_is_said_of_an_upload_that_only_another_host_can_know(pair: Pair) -
             told = answer.json()
             assert (told["state"], told["failure"]["class"], told["assetId"]) == ("failed", "host-lost", None)
             assert abs(datetime.fromisoformat(told["times"]["accepted"]) - began) < timedelta(seconds=1)
-        elif accepted == "long ago":
+        elif (heard, accepted) == ("all of it", "long ago"):
             assert answer.status_code == 404, "the host lives and has told of all that it has"
         else:
             assert (answer.status_code, answer.json()["code"]) == (503, "ask-staging-host")
             assert "Retry-After" in answer.headers
-        pair.line.services.metadata.uploads.announce(host_id, [])  # it is there (again)
+        announced = announce(host_id, [])  # it is there (again)
+        assert pair.get(link).status_code == (404 if (heard, accepted) == ("all of it", "long ago") else 503)
+        announce(host_id, [], told_until=announced)
         assert pair.get(link).status_code == (404 if accepted == "long ago" else 503)
 
 

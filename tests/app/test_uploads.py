@@ -65,6 +65,19 @@ def test_every_accepted_type_is_known_by_its_bytes(shared_web: Web, kind: str) -
     assert (answer.status_code, answer.json()["mediaType"]) == (202, MEDIA_TYPES[kind])
 
 
+def test_the_id_says_when_the_upload_was_complete_however_long_its_body_took(web: Web) -> None:
+    """Others judge by it what this host can have told of since (pipeline/ingests.py)."""
+    with web.connect() as connection:
+        connection.sendall(head("POST", "/assets/a", Content_Length=len(JPEG)) + JPEG[:-1])
+        while not web.leftovers():
+            time.sleep(0.01)
+        time.sleep(0.05)
+        complete = time.time_ns() // 1_000_000
+        connection.sendall(JPEG[-1:])
+        upload_id = UUID(read_answer(connection).json()["id"])
+    assert upload_id.int >> 80 >= complete
+
+
 def test_a_chunked_body_is_taken(web: Web) -> None:
     answer = httpx.post(f"{web.url}/assets/a", content=iter([JPEG[:10], JPEG[10:3000], JPEG[3000:]]))
     assert answer.status_code == 202

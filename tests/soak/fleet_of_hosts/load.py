@@ -74,9 +74,9 @@ class Load(AtWork):
         self._name = name
         self._numbers = itertools.count()
         turns: list[tuple[Callable[[_Client], None], float]] = [
-            (self._upload_with_key, 0.25),
-            (self._upload_with_key, 0.25),
-            (self._upload_once, 0.25),
+            (self._upload_with_key, 0.4),
+            (self._upload_with_key, 0.4),
+            (self._upload_once, 0.4),
             (self._upload_slowly, 0.5),
             (self._upload_slowly, 0.5),
             (self._ask, 0.1),

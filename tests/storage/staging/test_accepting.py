@@ -89,8 +89,17 @@ def test_an_upload_that_is_not_committed_leaves_nothing(staging: Staging, tmp_pa
 
 
 def test_a_manifest_of_another_upload_is_a_bug(staging: Staging) -> None:
-    with staging.begin(new_id(), expected=None) as incoming, pytest.raises(ValueError, match="manifest"):
-        incoming.commit(manifest(new_id(), b""))
+    upload_id = new_id()
+    with staging.begin(upload_id, expected=None) as incoming, pytest.raises(ValueError, match="manifest"):
+        incoming.commit(manifest(upload_id, b"other bytes"))
+
+
+def test_an_entry_has_the_id_of_its_manifest(staging: Staging) -> None:
+    upload_id, begun_as = new_id(), new_id()
+    with staging.begin(begun_as, expected=None) as incoming:
+        incoming.write(BODY)
+        incoming.commit(manifest(upload_id))
+    assert [staging.look(one) is not None for one in (upload_id, begun_as)] == [True, False]
 
 
 def test_one_id_is_one_upload(staging: Staging) -> None:
