@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from cli import job_progress
-from cli.interruption import interruptible
+from cli import job_progress, survey
 from cli.printable import printable
 from core import settings
 from pipeline.jobs import kinds, policy, savings
-from pipeline.services import Services, build
+from pipeline.services import build
 
 
 @click.command(name="policy")
@@ -31,20 +30,12 @@ def command(max_mb_s: float | None, dry_run: bool, as_json: bool) -> None:
     services = build(settings.load())
     try:
         if dry_run:
-            _print(_survey(services), as_json)
+            _print(survey.shown(partial(savings.survey, services)), as_json)
             return
         job = job_progress.follow(services, kinds.create(services, policy.KIND, {"max_mb_s": max_mb_s}))
     finally:
         services.close()
     job_progress.end(job, as_json=as_json)
-
-
-def _survey(services: Services) -> savings.Survey:
-    console = Console(stderr=True)
-    columns = SpinnerColumn(), TextColumn("{task.completed:,} objects looked at"), TimeElapsedColumn()
-    with interruptible(), Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        task = bars.add_task("", total=None)
-        return savings.survey(services, lambda looked_at: bars.update(task, completed=looked_at))
 
 
 def _print(found: savings.Survey, as_json: bool) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from cli import job_progress
-from cli.interruption import interruptible
+from cli import job_progress, survey
 from core import settings
 from pipeline.jobs import applying, kinds
 from pipeline.jobs.as_json import to_camel
-from pipeline.services import Services, build
+from pipeline.services import build
 
 
 @click.command(name="apply-rules")
@@ -31,21 +29,13 @@ def command(max_mb_s: float | None, dry_run: bool, as_json: bool) -> None:
     services = build(settings.load())
     try:
         if dry_run:
-            _print(_survey(services), as_json)
+            _print(survey.shown(partial(applying.survey, services)), as_json)
             return
         services.metadata.rules.put_in_force(services.rules)
         job = job_progress.follow(services, kinds.create(services, applying.KIND, {"max_mb_s": max_mb_s}))
     finally:
         services.close()
     job_progress.end(job, as_json=as_json)
-
-
-def _survey(services: Services) -> applying.Survey:
-    console = Console(stderr=True)
-    columns = SpinnerColumn(), TextColumn("{task.completed:,} objects looked at"), TimeElapsedColumn()
-    with interruptible(), Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        task = bars.add_task("", total=None)
-        return applying.survey(services, lambda looked_at: bars.update(task, completed=looked_at))
 
 
 def _print(found: applying.Survey, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import Field
@@ -18,6 +18,7 @@ from core.errors import Archived, BadRequest, MillraceError, NotFound, Supersede
 from core.failpoints import failpoint
 from core.model import BlobFacts, Job, Replica
 from core.sections import Rate
+from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_in_force
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
 from pipeline.jobs.running import Step
@@ -43,12 +44,9 @@ class Application(Arguments):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    total: int = 0
-    """Blobs, as far as what was seen tells: hashes are spread evenly."""
-    total_bytes: int = 0
-    done: int = 0
-    done_bytes: int = 0
+class Progress(Amounts):
+    """`total`: blobs, as far as what was seen tells, since hashes are spread evenly."""
+
     copied: int = 0
     copied_bytes: int = 0
     left_to_gc: int = 0
@@ -58,9 +56,6 @@ class Progress:
     failure: str = ""
     archived: int = 0
     """Only an archive has them."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
@@ -152,9 +147,7 @@ class _Work:
             self._progress = replace(self._progress, failure=error.detail)
 
     def _count(self, **more: int) -> None:
-        self._progress = replace(
-            self._progress, **{name: getattr(self._progress, name) + count for name, count in more.items()}
-        )
+        self._progress = self._progress.plus(**more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import Archived, BadRequest, MillraceError, NotFound, Superseded
@@ -19,6 +19,7 @@ from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from core.sections import Rate
 from pipeline.catalogue.carrying import carry
+from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_stores
 from pipeline.jobs.counting import COUNTING, Tally, count_all, counted
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
@@ -62,11 +63,7 @@ class Move(Arguments):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    total: int = 0
-    total_bytes: int = 0
-    done: int = 0
-    done_bytes: int = 0
+class Progress(Amounts):
     copied: int = 0
     removed: int = 0
     failed: int = 0
@@ -75,9 +72,6 @@ class Progress:
     """Why the last of them did."""
     archived: int = 0
     """Of the last round: only an archive has the bytes, or has them at the target, where they cannot be verified."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def moved(self) -> int:

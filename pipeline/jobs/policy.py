@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from core.sections import Rate
 from metadata.demotion import Choice, Filter, Home, Move
 from metadata.references import Reference
 from metadata.stretches import Counted
+from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_in_force
 from pipeline.jobs.counting import COUNTING, Tally, counted
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
@@ -52,12 +53,9 @@ class Policy(Arguments):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    total: int = 0
-    """What fits a rule as far as that is seen without looking at its assets."""
-    total_bytes: int = 0
-    done: int = 0
-    done_bytes: int = 0
+class Progress(Amounts):
+    """`total`: what fits a rule as far as that is seen without looking at its assets."""
+
     moved: int = 0
     moved_bytes: int = 0
     postponed: int = 0
@@ -68,9 +66,6 @@ class Progress:
     """No good replica could be read, or the target did not take it."""
     failure: str = ""
     """Why the last of them did."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def start(services: Services) -> Job | None:
@@ -225,6 +220,4 @@ class _Work:
         self.progress = replace(self.progress, failure=error.detail)
 
     def _count(self, **more: int) -> None:
-        self.progress = replace(
-            self.progress, **{name: getattr(self.progress, name) + max(0, count) for name, count in more.items()}
-        )
+        self.progress = self.progress.plus(**more)

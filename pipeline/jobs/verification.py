@@ -256,9 +256,7 @@ class _Run:
         return [name for name in self.wanted.stores if name not in self.progress.unanswered]
 
     def _count(self, **more: int) -> None:
-        self.progress = replace(
-            self.progress, **{name: getattr(self.progress, name) + max(0, count) for name, count in more.items()}
-        )
+        self.progress = self.progress.plus(**more)
 
     def _step(self, phase: int, after: str) -> Step:
         cursor = {"phase": phase, "after": after, "tries": self.tries, "done_bytes": self.progress.done_bytes}

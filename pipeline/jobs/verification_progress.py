@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from core.sections import Rate
+from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, chosen
 from pipeline.jobs.counting import Tally
 from pipeline.services import Services
@@ -26,13 +26,9 @@ class Verification(Arguments):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    total: int = 0
-    total_bytes: int = 0
-    """0: no bytes are to be read."""
-    done: int = 0
-    """Replicas that were asked for."""
-    done_bytes: int = 0
+class Progress(Amounts):
+    """`done`: replicas that were asked for."""
+
     missing: int = 0
     corrupt: int = 0
     repaired: int = 0
@@ -58,6 +54,3 @@ class Progress:
     """Rules that are not this process's are in force, so nothing was compared with them."""
     unanswered: Sequence[str] = ()
     """Stores that did not answer for long, and were left out from then on."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
