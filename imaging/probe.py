@@ -16,7 +16,7 @@ from core.model import ImageFacts
 from core.sections import Limits
 from imaging.containers import avif, gif, jpeg, png, tiff, webp
 from imaging.header import Header
-from imaging.pixels import MAX_BITS, MAX_SAMPLES, MAX_SIDE, Described
+from imaging.pixels import MAX_BITS, MAX_ROW_BYTES, MAX_SAMPLES, MAX_SIDE, MAX_TILES_BYTES, Described
 
 UNLIMITED = Limits(max_bytes=1 << 62, max_pixels=1 << 62, max_frames=1 << 31, max_decoded_bytes=1 << 62)
 """For pictures that were accepted: settings that changed since do not make them bad ones."""
@@ -122,6 +122,16 @@ def _check_pixels(described: Described, limits: Limits) -> None:
         raise BadImage(
             f"the picture has {samples} samples of {bits} bits in a pixel: 1 to {MAX_SAMPLES} of at most {MAX_BITS} "
             "bits are accepted"
+        )
+    if described.row_bytes > MAX_ROW_BYTES:
+        raise DecodedTooLarge(
+            f"a row of the picture is {described.row_bytes} bytes once it is decoded, at most {MAX_ROW_BYTES} are "
+            "accepted"
+        )
+    if described.tiles_bytes > MAX_TILES_BYTES:
+        raise DecodedTooLarge(
+            f"two rows of the picture's tiles are {described.tiles_bytes} bytes once they are decoded, at most "
+            f"{MAX_TILES_BYTES} are accepted"
         )
     if described.decoded_bytes > limits.max_decoded_bytes:
         raise DecodedTooLarge(

@@ -80,7 +80,7 @@ def _pixels(page: dict[int, int]) -> Pixels:
     if bits and (photometric in LOGARITHMIC or page.get(SAMPLE_FORMAT) == FLOAT):
         bits = max(bits, 32)
     wide, high = _whole_tiles(page, WIDTH, TILE_WIDTH), _whole_tiles(page, LENGTH, TILE_LENGTH)
-    return Pixels(samples, bits, area=wide * high)
+    return Pixels(samples, bits, area=wide * high, row=wide, tile_rows=page.get(TILE_LENGTH, 0))
 
 
 def _whole_tiles(page: dict[int, int], side: int, tile: int) -> int:

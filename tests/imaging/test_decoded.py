@@ -103,6 +103,7 @@ def test_bits_become_whole_bytes(bits: int) -> None:
 
 
 MANY = 4000
+ROW = 768 << 10
 LYING: dict[str, bytes] = {
     "plain": tiff(500, 500, MANY),
     "as LONG": tiff(8, 8, 3, 8, (277, 4, [MANY])),
@@ -138,7 +139,7 @@ def test_what_a_tiff_costs_is_known_before(width: int, height: int, samples: int
         at = data.index(struct.pack("<HHII", tag, 4, 1, 1))
         data[at + 8 : at + 12] = struct.pack("<I", value)
     limits = Limits(max_pixels=1 << 40)
-    fits = max(width, height) <= 65_535 and samples <= 8 and bits <= 64
+    fits = max(width, height) <= 65_535 and samples <= 8 and bits <= 64 and width * samples * sample_bytes(bits) <= ROW
     if fits and width * height * samples * sample_bytes(bits) <= limits.max_decoded_bytes:
         assert look(bytes(data), limits).decoded_bytes == width * height * samples * sample_bytes(bits)
         return
@@ -147,10 +148,32 @@ def test_what_a_tiff_costs_is_known_before(width: int, height: int, samples: int
 
 
 def test_tiles_count_as_a_whole() -> None:
-    data = tiff(100, 100, 3, 8, (322, 3, [20_000]), (323, 3, [20_000]))
-    assert look(data).decoded_bytes == 20_000 * 20_000 * 3
+    data = tiff(100, 100, 3, 8, (322, 3, [9000]), (323, 3, [9000]))
+    assert look(data).decoded_bytes == 9000 * 9000 * 3
     with pytest.raises(DecodedTooLarge):
         look(tiff(100, 100, 3, 8, (322, 4, [65_536]), (323, 4, [65_536])), Limits())
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("samples", "bits"), [(1, 64), (3, 32), (4, 32), (4, 16), (8, 16), (8, 32), (8, 64), (8, 1)])
+def test_a_row_has_a_bound_however_few_there_are(samples: int, bits: int, order: str) -> None:
+    most = min(65_535, ROW // (samples * sample_bytes(bits)))
+    assert look(tiff(most, 2, samples, bits, order=order)).row_bytes <= ROW
+    if most < 65_535:
+        with pytest.raises(DecodedTooLarge, match=f"a row of the picture is .*{ROW}"):
+            look(tiff(most + 1, 1, samples, bits, order=order))
+    lying = tiff(2, most, samples, bits, (274, 3, [6]), order=order)  # shown as wide as that, and stored upright
+    assert look(lying).facts.width == most
+
+
+def test_two_rows_of_tiles_have_a_bound() -> None:
+    def tiled(rows: int) -> Described:
+        return look(tiff(60_000, 8000, 3, 8, (322, 3, [16]), (323, 3, [rows])), Limits(max_pixels=1 << 40))
+
+    most = (512 << 20) // (60_000 * 3 * 2)
+    assert tiled(most).tiles_bytes <= 512 << 20
+    with pytest.raises(DecodedTooLarge, match="two rows of the picture's tiles"):
+        tiled(most + 1)
 
 
 @pytest.mark.parametrize("size", [(65_536, 1), (1, 65_536)])
@@ -209,6 +232,8 @@ def hostile() -> dict[str, bytes]:
         "bands 2000x2000x8 of 32 bits": tiff(2000, 2000, 8, 32),
         "bands 20000x100x8 of 32 bits": tiff(20_000, 100, 8, 32),
         "bands 100x20000x8 of 32 bits": tiff(100, 20_000, 8, 32),
+        "wide 65535x100x8 of 32 bits": tiff(65_535, 100, 8, 32),
+        "wide 65535x100x3 of 32 bits": tiff(65_535, 100, 3, 32),
         "wide 1e7x10": tiff(10_000_000, 10),
         "lying avif": liar.replace(size, size[:12] + struct.pack(">I", 100)),
     }
