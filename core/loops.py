@@ -33,17 +33,20 @@ def rest(failures: int, first: float = REST_SECONDS, most: float = MOST_REST_SEC
     return 0.0 if failures < 1 else min(most, first * 2.0 ** min(failures - 1, 30))
 
 
-def each(items: Iterable[T], call: Callable[[T], object]) -> None:
-    """Call it for every item: none stops the others. The first error that nobody foresaw is raised after the last."""
+def each(items: Iterable[T], call: Callable[[T], object]) -> int:
+    """Call it for every item: none stops the others. Returns for how many it said yes. The first error that nobody
+    foresaw is raised after the last."""
     first: Exception | None = None
+    count = 0
     for item in items:
         try:
-            call(item)
+            count += bool(call(item))
         except Exception as error:
             log.exception("%s failed, and the others go on", item)
             first = first or error
     if first is not None:
         raise first
+    return count
 
 
 class Guard:

@@ -19,8 +19,8 @@ from uuid import UUID
 from core import clock
 from core.errors import BrokerUnavailable, Unavailable
 from core.failpoints import failpoint
-from core.loops import Background, Guard
-from core.model import StagedEntry
+from core.loops import Background, Guard, each
+from core.model import Failure, StagedEntry
 from pipeline import connections
 from pipeline.ingest import Outcome, ingest
 from pipeline.services import Services
@@ -126,16 +126,18 @@ class Sweep:
         self._services.metadata.failures.reconcile(staging.host_id, quarantined)
 
     def _grant_wishes(self) -> None:
+        each(self._services.metadata.failures.wishes(self._services.staging.host_id), self._grant)
+
+    def _grant(self, failure: Failure) -> None:
         """The file moves first, then the row goes: a crash in between repeats a move that finds nothing to do."""
         staging = self._services.staging
-        for failure in self._services.metadata.failures.wishes(staging.host_id):
-            if failure.wish == "retry":
-                staging.requeue(failure.id)
-            else:
-                staging.discard(failure.id)
-            failpoint("sweep.after-wish")
-            self._services.metadata.failures.remove(failure.id)
-            log.info("a failure was settled", extra={"upload_id": str(failure.id), "wish": failure.wish})
+        if failure.wish == "retry":
+            staging.requeue(failure.id)
+        else:
+            staging.discard(failure.id)
+        failpoint("sweep.after-wish")
+        self._services.metadata.failures.remove(failure.id)
+        log.info("a failure was settled", extra={"upload_id": str(failure.id), "wish": failure.wish})
 
 
 def _unless_away(step: Callable[[], object]) -> None:

@@ -23,6 +23,8 @@ from uuid import UUID
 
 from core import clock, logs
 from core.errors import Corrupt, StagingFull, Unavailable
+from core.failpoints import failpoint
+from core.loops import each
 from core.model import Attempts, Durability, Manifest, StagedEntry
 from core.settings import Settings
 from storage.staging import host
@@ -203,72 +205,73 @@ class Staging:
     def empty_quarantine(self, older_than: timedelta) -> tuple[int, int]:
         """Discard what was accepted that long ago and failed; returns how many entries, and their bytes."""
         limit = clock.now().timestamp() - older_than.total_seconds()
-        count = size = 0
-        for upload_id in list(upload_ids(self._folders.quarantine)):
+        sizes: list[int] = []
+
+        def empty(upload_id: UUID) -> None:
             path = self._folders.quarantine / str(upload_id)
             with translated("emptying quarantine"), suppress(FileNotFoundError):
-                found = path.stat(follow_symlinks=False).st_size
+                size = path.stat(follow_symlinks=False).st_size
                 if accepted_at(upload_id) <= limit and self.discard(upload_id):
-                    count, size = count + 1, size + found
-        return count, size
+                    sizes.append(size)
 
-    # ── sweeping
+        each(list(upload_ids(self._folders.quarantine)), empty)
+        return len(sizes), sum(sizes)
+
+    # ── sweeping: what the disk refuses for one file is said at the end, and keeps no other
 
     def set_broken_aside(self) -> int:
         """Put files in accepted/ that are no entries into quarantine. Reads each entry once in a process's life: one
         that breaks later is seen when it is claimed."""
         present = set(entry_names(self._folders.accepted))
         self._sound &= present
-        count = 0
-        for name in sorted(present - self._sound):
-            upload_id = UUID(name)
-            entry = self._look_in(self._folders.accepted, upload_id)
-            if entry is None:
-                continue
-            if not entry.quarantined:
+
+        def set_aside(name: str) -> bool:
+            entry = self._look_in(self._folders.accepted, UUID(name))
+            if entry is not None and not entry.quarantined:
                 self._sound.add(name)
-            elif self._put_aside(upload_id, "found by the sweep"):
-                count += 1
-        return count
+            return entry is not None and entry.quarantined and self._put_aside(UUID(name), "found by the sweep")
+
+        return each(sorted(present - self._sound), set_aside)
 
     def sweep_incoming(self, older_than: timedelta) -> int:
         """Remove uploads that nobody holds any more and that nobody wrote to for so long."""
-        count = 0
-        for upload_id in upload_ids(self._folders.incoming):
+
+        def remove(upload_id: UUID) -> bool:
             path = self._folders.incoming / str(upload_id)
+            failpoint("staging.sweep-incoming", str(upload_id))
             try:
-                if clock.age(path.stat().st_mtime) < older_than.total_seconds():
-                    continue
-                file = lock(path)
+                file = None if clock.age(path.stat().st_mtime) < older_than.total_seconds() else lock(path)
             except FileNotFoundError:
-                continue
+                return False
             except OSError as error:
                 if error.errno in FOREIGN:
-                    continue
+                    return False
                 raise
             if file is None:
-                continue
+                return False
             try:
                 path.unlink(missing_ok=True)
-                count += 1
             finally:
                 release(file)
-        return count
+            return True
+
+        return each(upload_ids(self._folders.incoming), remove)
 
     def empty_trash(self, older_than: timedelta) -> int:
         """Remove what came into the trash that long ago; all of it when staging is over its high-water mark."""
         age = 0.0 if self._space.is_short() else older_than.total_seconds()
-        count = 0
+
+        def remove(item: os.DirEntry[str]) -> bool:
+            failpoint("staging.empty-trash", item.name)
+            with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                # A rename sets the change time, and nothing but the kernel sets it otherwise.
+                if clock.age(item.stat(follow_symlinks=False).st_ctime) >= age:
+                    os.unlink(item.path)
+                    return True
+            return False
+
         with os.scandir(self._folders.trash) as found:
-            for item in found:
-                try:
-                    # A rename sets the change time, and nothing but the kernel sets it otherwise.
-                    if clock.age(item.stat(follow_symlinks=False).st_ctime) >= age:
-                        os.unlink(item.path)
-                        count += 1
-                except (FileNotFoundError, IsADirectoryError, PermissionError):
-                    continue
-        return count
+            return each(found, remove)
 
     def _look_in(self, folder: Path, upload_id: UUID) -> StagedEntry | None:
         quarantined = folder == self._folders.quarantine

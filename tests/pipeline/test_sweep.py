@@ -188,6 +188,24 @@ def test_a_wish_is_carried_out_by_the_host_that_holds_the_bytes(line: Line, wish
         assert entry.attempts.total == 0
 
 
+@pytest.mark.parametrize("wish", ["retry", "discard"])
+@pytest.mark.parametrize("number", range(3))
+def test_a_wish_that_the_disk_refuses_keeps_no_other(
+    line: Line, arm: Callable[..., None], number: int, wish: str
+) -> None:
+    made = [_failed(line) for _ in range(3)]
+    failures = line.services.metadata.failures
+    for upload_id in made:
+        failures.wish(upload_id, wish)
+    folder = {"retry": "accepted", "discard": "trash"}[wish]
+    arm(f"staging.move-to-{folder}@{made[number]}", "errno EIO")
+    sweep = Sweep(line.services, Recorder())
+    sweep.run()
+    assert [one.id for one in failures.page(None, 10).items] == [made[number]]
+    sweep.run()
+    assert failures.page(None, 10).items == []
+
+
 def test_quarantine_and_failure_rows_are_reconciled_both_ways(line: Line) -> None:
     upload_id = _failed(line)
     failures = line.services.metadata.failures

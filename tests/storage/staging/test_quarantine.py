@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
+import pytest
 from click.testing import CliRunner
 
 from cli.main import millrace
+from core.errors import Unavailable
 from core.model import Attempts
+from storage.staging.folders import DISCARDED
 from storage.staging.staging import Staging
 from tests.storage.staging.uploads import (
     BAD,
     BODY,
+    arm,
     in_quarantine,
     manifest,
     names,
@@ -180,3 +185,54 @@ def test_what_is_no_upload_keeps_no_left_over_one(staging: Staging, tmp_path: Pa
         path.touch()
     assert staging.sweep_incoming(NOW) == len(left_over)
     assert all(one.is_symlink() or one.is_dir() for one in strangers)
+
+
+def _touched(folder: Path) -> str:
+    made = folder / str(new_id())
+    made.touch()
+    return made.name
+
+
+def _discarded(staging: Staging) -> str:
+    upload_id = in_quarantine(staging)
+    staging.discard(upload_id)
+    return f"{upload_id}{DISCARDED}"
+
+
+SWEEPS: dict[str, tuple[str, Callable[[Staging, Path], str], Callable[[Staging], object]]] = {
+    "incoming": (
+        "staging.sweep-incoming",
+        lambda staging, root: _touched(root / "incoming"),
+        lambda staging: staging.sweep_incoming(NOW),
+    ),
+    "accepted": (
+        "staging.move-to-quarantine",
+        lambda staging, root: _touched(root / "accepted"),
+        lambda staging: staging.set_broken_aside(),
+    ),
+    "quarantine": (
+        "staging.move-to-trash",
+        lambda staging, root: str(in_quarantine(staging)),
+        lambda staging: staging.empty_quarantine(NOW),
+    ),
+    "trash": (
+        "staging.empty-trash",
+        lambda staging, root: _discarded(staging),
+        lambda staging: staging.empty_trash(NOW),
+    ),
+}
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("folder", SWEEPS)
+def test_what_the_disk_refuses_for_one_file_keeps_no_other(
+    staging: Staging, tmp_path: Path, armed: Path, folder: str, number: int
+) -> None:
+    step, make, sweep = SWEEPS[folder]
+    made = [make(staging, tmp_path / "staging") for _ in range(3)]
+    arm(armed, f"{step}@{made[number]}", "errno EIO")
+    with pytest.raises((OSError, Unavailable)):
+        sweep(staging)
+    assert names(tmp_path, folder) == [made[number]]
+    sweep(staging)
+    assert names(tmp_path, folder) == []
