@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 _READ_BYTES = 256 << 10
@@ -11,8 +12,12 @@ _COMPLAINT = re.compile(r"\b(fatal|panic|\w*error|\w*exception|cannot|could not|
 
 
 def complaint(log: Path, since: int) -> str:
-    """The most telling line after this position: an exception's, else one that complains, else the last; or nothing."""
-    lines = _lines(log, since)
+    """The most telling line after this position; or nothing."""
+    return telling(_lines(log, since))
+
+
+def telling(lines: Iterable[str]) -> str:
+    """The most telling of these lines: an exception's, else the last that complains, else the last; or nothing."""
     raised, others = "", ""
     said = ""
     for line in lines:

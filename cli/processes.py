@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cli.last_words import complaint
+from cli.last_words import complaint, telling
 from core import parent_death
 from core.errors import Misconfigured
 
@@ -89,8 +89,8 @@ class Finished:
 
     @property
     def reason(self) -> str:
-        lines = (self.complained or self.said).strip().splitlines()
-        return lines[-1] if lines else f"exit {self.code}"
+        lines = (line.strip() for line in (self.complained or self.said).splitlines())
+        return telling(line for line in lines if line) or f"exit {self.code}"
 
 
 @dataclass
