@@ -6,9 +6,11 @@ line wins over `MILLRACE_HTTP_URL`, which wins over `HOST` and `PORT`.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,15 +18,19 @@ from urllib.parse import urlsplit
 from core import logs
 from core.addresses import is_loopback
 from core.errors import Misconfigured
+from core.loading import uncollected
 from core.parent_death import die_with_parent
 from core.sections import ANONYMOUS
 from core.settings import Settings, load
+from storage import registry
 from storage.staging import host
 
 
 def _settings() -> Settings:
     try:
-        return load()
+        loaded = load()
+        registry.options_of(loaded)  # and what they name is loaded before the fork
+        return loaded
     except Misconfigured as error:
         sys.exit(f"millrace: {error.detail}")
 
@@ -56,8 +62,13 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Before anything is bound: check what the settings and the command line say."""
+    """Before anything is bound: check what the settings and the command line say. Before a fork: load what workers
+    need, so that they share it."""
     _refuse_strangers(server.cfg.address)
+    with uncollected():
+        for name in ("app.web", "tasks.celery_app", "tasks.hints"):
+            import_module(name)
+    gc.freeze()  # a collection in a worker would copy the pages that it shares
 
 
 def when_ready(server: Any) -> None:

@@ -8,6 +8,7 @@ import sys
 import click
 
 from core.errors import MillraceError, Misconfigured
+from core.loading import uncollected
 
 _COMMANDS = {
     "beat": ("cli.worker", "Run the clock of the fleet-wide sweeps."),
@@ -34,7 +35,8 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _ = _COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        with uncollected():
+            command: click.Command = getattr(importlib.import_module(module), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

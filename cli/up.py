@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from pydantic import SecretStr
 
-from cli import first_run, stack
+from cli import stack
 from cli.address import Address
 from cli.embedded_postgres import Postgres
 from cli.embedded_valkey import Valkey
@@ -107,6 +107,8 @@ def _run(plan: _Plan, stop: Stop) -> None:
             urls = _start(plan, supervisor, stop)
             _announce(plan, logs)
             if plan.examples:
+                from cli import first_run  # with what draws its bar and speaks HTTP: it is wanted once
+
                 first_run.begin(plan.home, urls["http_url"], stop, say)
             supervisor.watch(stop, lambda: stop.set() if make.wants_us_to_end() else None)
         say("stopping")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Literal
 
 from core.errors import Misconfigured
@@ -24,9 +23,8 @@ RECEIVERS = 2
 
 
 def celery() -> list[str]:
-    """The console script beside this interpreter, so that the process shows as `celery`. Quiet, because a banner is
-    no line of a JSON log."""
-    return [str(Path(sys.executable).parent / "celery"), "--quiet", "-A", "tasks.celery_app"]
+    """Whatever directory it is started in: a folder there that is called `tasks` or `core` is not ours."""
+    return [sys.executable, "-Pm", "tasks.celery_program"]
 
 
 def worker(kind: Worker, settings: Settings, pool: Pool = "prefork") -> list[str]:
