@@ -119,7 +119,8 @@ def free_port() -> int:
 
 
 def _create(server: str, name: str, template: str = "template1") -> str:
-    _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    # By copying files: with no syncs, and in memory, that takes half of what it takes to log every page.
+    _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
     return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import psycopg2
 import pytest
 
 from pipeline.jobs import running as jobs
 from pipeline.jobs.kinds import KINDS
-from tests.app.server import Web
+from tests.app.server import Web, running
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import lined, stores
@@ -51,31 +53,57 @@ class Pair:
         return found
 
 
-@pytest.fixture
-def pair(tmp_path: Path, start_web: Callable[..., Web], database_url: str) -> Iterator[Pair]:
-    line = lined(tmp_path, database_url)
-    web = start_web(tmp_path, DATABASE_URL=database_url, STORES=json.dumps(stores(tmp_path)))
-    yield Pair(web, line)
+@contextmanager
+def paired(home: Path, database_url: str) -> Iterator[Pair]:
+    line = lined(home, database_url)
+    options = {"MILLRACE_DATABASE_URL": database_url, "MILLRACE_STORES": json.dumps(stores(home))}
+    with running(Web(home, options)) as web:
+        yield Pair(web, line)
     line.close()
 
 
-def test_a_job_is_created_and_told_until_it_is_done(pair: Pair) -> None:
+@pytest.fixture(scope="module")
+def only_pair(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> Iterator[Pair]:
+    with paired(tmp_path_factory.mktemp("jobs"), shared_database_url) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(only_pair: Pair, shared_database_url: str) -> Iterator[Pair]:
+    """One for all, without the others' jobs."""
+    yield only_pair
+    connection = psycopg2.connect(shared_database_url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM job")
+    connection.close()
+
+
+@pytest.fixture
+def moved_pair(tmp_path: Path, database_url: str) -> Iterator[Pair]:
+    """One of its own: a store that was emptied takes nothing more."""
+    with paired(tmp_path, database_url) as made:
+        yield made
+
+
+def test_a_job_is_created_and_told_until_it_is_done(moved_pair: Pair) -> None:
     body = encoded(photo(), "JPEG")
-    pair.line.bring("/bare/a.jpg", body)
-    answer = pair.post({"kind": "migrate", "arguments": {**MOVE["arguments"], "deleteSource": True, "maxMbS": 50}})
+    moved_pair.line.bring("/bare/a.jpg", body)
+    answer = moved_pair.post(
+        {"kind": "migrate", "arguments": {**MOVE["arguments"], "deleteSource": True, "maxMbS": 50}}
+    )
     assert answer.status_code == 202
     created = answer.json()
     path = answer.headers["Location"]
     assert path == created["links"]["self"] == f"/jobs/{created['id']}"
     assert (created["state"], created["progress"]) == ("queued", {})
     assert created["arguments"] == {"source": "main", "target": "far", "deleteSource": True, "maxMbS": 50}
-    assert jobs.run(pair.line.services, KINDS)
-    done = pair.told(path)
+    assert jobs.run(moved_pair.line.services, KINDS)
+    done = moved_pair.told(path)
     assert (done["state"], done["error"]) == ("done", None)
     assert done["progress"]["doneBytes"] == done["progress"]["totalBytes"] == len(body)
     assert (done["progress"]["copied"], done["progress"]["removed"], done["progress"]["failed"]) == (1, 1, 0)
     assert all(done["times"].values())
-    assert pair.told("/jobs")["jobs"] == [done]
+    assert moved_pair.told("/jobs")["jobs"] == [done]
 
 
 def test_the_same_work_is_one_job(pair: Pair) -> None:

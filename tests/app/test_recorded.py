@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
-from pathlib import Path
 from threading import Thread
 from uuid import UUID, uuid4
 
@@ -16,7 +15,7 @@ import pytest
 
 from core import clock
 from core.model import FailureReason
-from tests.app.server import Web
+from tests.app.server import Web, running
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 
@@ -39,17 +38,27 @@ class Pair:
         self.line.services.staging.empty_trash(timedelta(0))
 
 
-@pytest.fixture
-def pair(tmp_path: Path, start_web: Callable[..., Web], database_url: str) -> Iterator[Pair]:
-    home = tmp_path / "home"
-    line = Line(home, database_url)
-    yield Pair(start_web(home, DATABASE_URL=database_url), line)
+@pytest.fixture(scope="module")
+def only_pair(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> Iterator[Pair]:
+    home = tmp_path_factory.mktemp("recorded")
+    line = Line(home, shared_database_url)
+    with running(Web(home, {"MILLRACE_DATABASE_URL": shared_database_url})) as web:
+        yield Pair(web, line)
     line.close()
+
+
+@pytest.fixture
+def pair(only_pair: Pair) -> Iterator[Pair]:
+    """One for all: each test uploads to a path of its own, and leaves no failure behind."""
+    yield only_pair
+    for entry in (only_pair.web.home / "staging" / "quarantine").iterdir():
+        entry.unlink()
+    execute(only_pair, "DELETE FROM failure")
 
 
 def test_waiting_ends_with_201_and_the_entry(pair: Pair) -> None:
     answers: list[httpx.Response] = []
-    client = Thread(target=lambda: answers.append(pair.post(Prefer="wait=30")))
+    client = Thread(target=lambda: answers.append(pair.post("/bare/waited", Prefer="wait=30")))
     client.start()
     staging = pair.line.services.staging
     while not (found := list(staging.entries())):
@@ -58,10 +67,10 @@ def test_waiting_ends_with_201_and_the_entry(pair: Pair) -> None:
         pass
     client.join()
     [answer] = answers
-    assert (answer.status_code, answer.headers["Location"]) == (201, "/assets/bare/a/-/entry/0")
+    assert (answer.status_code, answer.headers["Location"]) == (201, "/assets/bare/waited/-/entry/0")
     assert answer.headers["Preference-Applied"] == "wait=30"
     told = answer.json()
-    assert (told["state"], told["entry"], told["links"]["asset"]) == ("ready", 0, "/assets/bare/a/-/entry/0")
+    assert (told["state"], told["entry"], told["links"]["asset"]) == ("ready", 0, "/assets/bare/waited/-/entry/0")
 
 
 def test_an_ingest_is_known_by_its_row(pair: Pair) -> None:
@@ -169,8 +178,12 @@ def _upload_id(accepted_at: datetime) -> UUID:
 
 
 def _silence(pair: Pair, host_id: UUID, limit: timedelta) -> None:
+    execute(pair, "UPDATE host SET last_seen = now() - 2 * %s WHERE id = %s", limit, str(host_id))
+
+
+def execute(pair: Pair, statement: str, *arguments: object) -> None:
     assert pair.line.settings.database_url is not None
     connection = psycopg2.connect(pair.line.settings.database_url.get_secret_value())
     with connection, connection.cursor() as cursor:
-        cursor.execute("UPDATE host SET last_seen = now() - 2 * %s WHERE id = %s", (limit, str(host_id)))
+        cursor.execute(statement, arguments)
     connection.close()
