@@ -136,7 +136,10 @@ def give_out(connection: Connection, limit: int, name: str | None) -> list[Garba
 
 def take_back(connection: Connection, sha256: bytes) -> None:
     """No good replica of a blob is left. What was one and is garbage, and was not given out, is missing now: it may be
-    read again, and is due for that. The caller holds the blob (`locking.lock_blob`)."""
+    read again, and is due for that. The caller holds the blob (`locking.lock_blob`).
+
+    It shares no store's lock: what may be the last of its kind comes back wherever it lies, as in catching up, also in
+    a store that takes nothing new, where another migration finds it."""
     connection.execute(_TAKE_BACK, {"hex": sha256.hex(), "whose": sha256})
 
 

@@ -79,7 +79,7 @@ def _row(source: bytes, want: WantedVariant, *, started: int) -> dict[str, objec
         "source": source,
         "recipe_hash": want.recipe_hash,
         "recipe": dict(want.recipe),
-        **undecodable.marks(source, want.recipe),
+        **undecodable.marks(source, want),
         "attempts": started,
         "unfinished": started,
         "fence": started,

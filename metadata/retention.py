@@ -47,7 +47,13 @@ class Retention:
                 exists().where(failure.c.source == variant.c.source, failure.c.failed_at < failures),
                 ~exists().where(failure.c.id == variant.c.id),
             )
-            + self._prune(failure.c.id, failure.c.subject.in_(["variant", "source"]), failure.c.failed_at < failures)
+            + self._prune(
+                failure.c.id,
+                failure.c.subject.in_(["variant", "source"]),
+                failure.c.failed_at < failures,
+                ~exists().where(variant.c.id == failure.c.id, variant.c.state == "failed"),
+                ~exists().where(variant.c.source == failure.c.source, variant.c.state == "failed"),
+            )
             + self._prune(
                 upload.c.id,
                 upload.c.state == "announced",
@@ -80,7 +86,10 @@ def _prune(connection: Connection, key: Column[object], conditions: tuple[Column
     table = key.table
     assert isinstance(table, Table)
     old = select(key).where(*conditions).limit(BATCH).with_for_update(skip_locked=True, of=table)
-    return connection.execute(delete(table).where(key.in_(old))).rowcount
+    found = list(connection.scalars(old))
+    if not found:
+        return 0
+    return connection.execute(delete(table).where(key.in_(found), *conditions)).rowcount  # as it is under the lock
 
 
 def _wish_discard(connection: Connection, before: ColumnElement[datetime]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Connection,
+    LargeBinary,
     Uuid,
     bindparam,
     case,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from core.model import FailureReason
+from core.model import FailureReason, WantedVariant
 from metadata.schema import TIME, failure, variant
 
 SUBJECT = "source"
@@ -40,15 +41,19 @@ def mark(source: bytes, *, frames: bool) -> UUID:
     return uuid5(_NAMESPACE, f"{source.hex()} {'frames' if frames else 'picture'}")
 
 
-def marks(source: bytes, recipe: Any) -> dict[str, UUID]:
-    """The parameters of `born`: the failures that a variant with this recipe would share."""
-    return {"mark": mark(source, frames=False), "mark_too": mark(source, frames=bool(recipe.get("animated")))}
+def marks(source: bytes, want: WantedVariant) -> dict[str, object]:
+    """The parameters of `born`: the failures that this variant would share, and which it is."""
+    shared = {"mark": mark(source, frames=False), "mark_too": mark(source, frames=bool(want.recipe.get("animated")))}
+    return {**shared, "born_of": source, "born_as": want.recipe_hash}
 
 
 def _shared(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Of the failure that is there already, which stays until COMMIT."""
+    """Of the failure that is there already, which stays until COMMIT. For a variant that is there, too, and so will not
+    be born, it is left alone: who forgets both takes the variant first."""
     known = failure.c.id.in_([bindparam("mark", type_=Uuid()), bindparam("mark_too", type_=Uuid())])
-    return select(column).where(known).limit(1).with_for_update(read=True, key_share=True).scalar_subquery()
+    source, recipe = bindparam("born_of", type_=LargeBinary()), bindparam("born_as", type_=LargeBinary())
+    there = exists().where(variant.c.source == source, variant.c.recipe_hash == recipe)
+    return select(column).where(known, ~there).limit(1).with_for_update(read=True, key_share=True).scalar_subquery()
 
 
 def born(lease_until: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:

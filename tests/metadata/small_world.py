@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
@@ -13,9 +13,10 @@ from uuid import UUID
 import psycopg2
 
 from core.errors import MillraceError, NotFound, StoreUnavailable, Superseded
-from core.model import BlobFacts, FailureReason, Replica, StoreState
+from core.model import BlobFacts, FailureReason, Replica, StoreState, WantedVariant
 from core.sections import Retention
 from database.transactions import Database
+from metadata import undecodable
 from metadata.catalogue import Metadata
 from metadata.collection import Held, Keeping
 from metadata.demotion import Home, Move
@@ -29,6 +30,8 @@ EMPTIED = "emptied"
 """The store of which somebody says that it takes nothing new any more."""
 PLAIN = manifest("/first", BODY, id=UUID(int=1), asset_id=UUID(int=1))
 WANTED = want("thumb")
+MOVING, MOVING_TOO = (replace(want(name), recipe={"animated": True}) for name in ("moving", "moving too"))
+BROKEN = FailureReason("bad-image", "it breaks off")
 UNNAMED = Replica(BLOB, EMPTIED, 1)
 """Lies there, and no row knows it."""
 
@@ -39,6 +42,9 @@ RESET = "".join(
     + [f"INSERT INTO {name} TABLE kept_{name};" for name in KEPT]
 )
 """In one message. What asked for the variant goes with its asset, and does not come back with it."""
+
+SILENT = """SELECT id FROM variant WHERE state = 'failed' AND NOT EXISTS (
+    SELECT FROM failure WHERE failure.id = variant.id OR failure.source = variant.source)"""
 
 Rows = Mapping[str, tuple[str, bool]]
 """Of each store: the state of its replica, and whether that is a copy for faster reading."""
@@ -71,7 +77,8 @@ class World:
 
     @classmethod
     def open(cls, url: str) -> World:
-        """An asset, and a variant of it that failed, to begin with again and again."""
+        """An asset, a variant of it that failed, and one that failed because the source is no whole animation, to begin
+        with again and again."""
         connection = psycopg2.connect(url)
         connection.autocommit = True
 
@@ -85,6 +92,8 @@ class World:
         failed = metadata.variants.want(PLAIN.asset_id, BLOB.sha256, WANTED).id
         leased = metadata.variants.lease(BLOB.sha256, LEASE)
         metadata.variants.failed(leased, FailureReason("bad-image", "it is none"), final=True, delay=NO_TIME)
+        metadata.variants.want(PLAIN.asset_id, BLOB.sha256, MOVING)
+        metadata.variants.undecodable(BLOB.sha256, BROKEN, frames=True)
         sql("UPDATE failure SET failed_at = now() - interval '1 day'; UPDATE blob SET gc_after = now()")
         sql("".join(f"CREATE TABLE kept_{name} AS TABLE {name};" for name in KEPT))
         return cls(metadata, sql, failed)
@@ -204,6 +213,19 @@ class World:
     def ask(self) -> object:
         return self.metadata.variants.want(PLAIN.asset_id, BLOB.sha256, WANTED)
 
+    def ask_for(self, wanted: WantedVariant) -> object:
+        return self.metadata.variants.want(PLAIN.asset_id, BLOB.sha256, wanted)
+
+    def settle(self, *, frames: bool) -> object:
+        """As who tried to decode the source."""
+        return self.metadata.variants.undecodable(BLOB.sha256, BROKEN, frames=frames)
+
+    def retry_source(self) -> object:
+        return self.metadata.variants.retry_source(undecodable.mark(BLOB.sha256, frames=True))
+
+    def forget_source(self) -> object:
+        return self.metadata.variants.forget_source(undecodable.mark(BLOB.sha256, frames=True))
+
     def forget(self) -> object:
         return self.metadata.variants.forget(self.failed)
 
@@ -273,12 +295,26 @@ def of_a_failed_variant(world: World) -> Acts:
     }
 
 
+def of_a_broken_source(world: World) -> Acts:
+    return {
+        "ask: known": partial(world.ask_for, MOVING),
+        "ask: new": partial(world.ask_for, MOVING_TOO),
+        "settle": partial(world.settle, frames=True),
+        "settle: all": partial(world.settle, frames=False),
+        "retry": world.retry_source,
+        "forget": world.forget_source,
+        "prune": world.prune,
+        "collect": partial(world.collect, "main"),
+    }
+
+
 WORLDS: Mapping[str, tuple[Rows, Callable[[World], Acts]]] = {
     "two homes": (HOMES, of_two_homes),
     "nothing hot": (NOTHING_HOT, of_nothing_hot),
     "one home": (ONE_HOME, of_one_home),
     "the last": (THE_LAST, of_the_last),
     "a failed variant": (ONE_HOME, of_a_failed_variant),
+    "a broken source": (THE_LAST, of_a_broken_source),
 }
 
 
@@ -318,6 +354,7 @@ def play(course: Course, world: World, acts: Sequence[tuple[str, Act]], schedule
         }
         thrown_away = lost & {key for (key,) in world.sql("SELECT key FROM garbage WHERE NOT given_out")}
         assert not thrown_away, f"what is good may be garbage: {told}, {held}"
+    assert not world.sql(SILENT), f"a variant failed, and no failure says so: {told}"
     named = {f"{BLOB.sha256.hex()}.{generation} in {store}" for store, (_, generation, _) in held.items()}
     garbage = {f"{key} in {store}" for store, key in world.sql("SELECT store, key FROM garbage")}
     assert not named & garbage, f"a row names garbage: {told}, {named & garbage}"
