@@ -60,7 +60,7 @@ class Blobs:
         Raises:
             Superseded: one of the stores takes nothing new any more: plan again.
         """
-        reserved = self._database.run(_reserve, wanted, grace)
+        reserved = self._database.write(_reserve, wanted, grace)
         failpoint("reserve.after-commit")
         return reserved
 
@@ -241,6 +241,7 @@ _RESERVE = (
 
 
 def _reserve(connection: Connection, wanted: Sequence[Place], grace: timedelta) -> list[Reservation]:
+    """In one message, which is a transaction for itself: the lock on the stores goes along and ends with it."""
     if not wanted:
         return []
     stores = {name for _, name in wanted}
@@ -250,7 +251,7 @@ def _reserve(connection: Connection, wanted: Sequence[Place], grace: timedelta) 
     given = {**_BLOBS.parameters(list(blobs)), **_PLACES.parameters(places), "grace": grace}
     found = {(row.blob, row.store): row for row in connection.execute(_RESERVE, given)}
     if not found:
-        raise locking.refused(locking.closed_stores(connection, stores))
+        raise locking.refused(locking.closed_stores(connection, stores) or stores)  # one may be open again by now
     return [_reservation(one, name, found[one.sha256, name]) for one, name in wanted]
 
 
