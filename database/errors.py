@@ -7,6 +7,7 @@ databases and hosts: it goes to the log, and from a command to the terminal.
 from __future__ import annotations
 
 import logging
+import re
 
 import psycopg2
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -25,6 +26,9 @@ _CROWDED = ("too many clients already", "remaining connection slots are reserved
 """What PostgreSQL and PgBouncer say in place of 53300: libpq gives no SQLSTATE of a connection that was not made."""
 
 
+_SAID = re.compile(r":  \S")
+
+
 def sqlstate(error: SQLAlchemyError) -> str | None:
     original = error.orig if isinstance(error, DBAPIError) else None
     return original.pgcode if isinstance(original, psycopg2.Error) else None
@@ -38,7 +42,7 @@ def translated(error: SQLAlchemyError) -> Exception:
         return DatabaseUnavailable(f"the database is not migrated to this version ({word}): run `millrace migrate`")
     if is_crowded(error):
         return DatabaseUnavailable(f"PostgreSQL has no connection left for this process now ({word})", retry_after=1)
-    if is_silence(error) or state.startswith(_PASSING) or state in ROLLED_BACK:
+    if is_silence(error) or _is_turned_away(error) or state.startswith(_PASSING) or state in ROLLED_BACK:
         return DatabaseUnavailable(f"PostgreSQL cannot answer ({word})")
     return RuntimeError(f"PostgreSQL refused a statement ({word})")
 
@@ -55,17 +59,26 @@ def is_silence(error: SQLAlchemyError) -> bool:
     """Nothing came back, or the connection broke: refused, timed out, cut."""
     if not isinstance(error, DBAPIError):
         return False
-    if is_crowded(error):
+    if is_crowded(error) or _is_turned_away(error):
         return False
     broken = isinstance(error.orig, (psycopg2.OperationalError, psycopg2.InterfaceError))
     return broken and (sqlstate(error) or "08").startswith(("08", "57P"))
 
 
 def is_crowded(error: SQLAlchemyError) -> bool:
-    """The server answers, and has no connection left (53300). Said in another language it counts as any refusal."""
+    """The server answers, and has no connection left (53300). Said in another language it counts as any refusal: the
+    driver connects before anybody could ask libpq for the SQLSTATE in place of the sentence."""
     if not isinstance(error, DBAPIError) or not isinstance(error.orig, psycopg2.OperationalError):
         return False
     return sqlstate(error) == "53300" or any(words in str(error.orig) for words in _CROWDED)
+
+
+def _is_turned_away(error: SQLAlchemyError) -> bool:
+    """There is no connection, because the server answered something else. Whatever language it speaks, libpq puts two
+    spaces between its word for FATAL and its sentence, and none into what it says itself."""
+    if not isinstance(error, DBAPIError) or error.statement is not None or sqlstate(error) is not None:
+        return False
+    return isinstance(error.orig, psycopg2.OperationalError) and _SAID.search(str(error.orig)) is not None
 
 
 def is_deadline(error: SQLAlchemyError) -> bool:

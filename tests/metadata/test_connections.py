@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from core.errors import DatabaseUnavailable
-from database import connections
+from database import connections, errors
 from database.deadline import deadline
 from database.session import with_next
 from database.transactions import Database
@@ -241,6 +241,23 @@ def test_none_left_is_said_in_time_and_opens_no_breaker(crowded_url: str, query:
     holder.close()
     assert other.run(ping) == 1
     other.close()
+
+
+@pytest.mark.parametrize(
+    "change", [{"path": "/no-such-database"}, {"netloc": "no-such-role@"}, {"netloc": f"{ROLE}@"}], ids=str
+)
+def test_who_is_turned_away_heard_an_answer(
+    crowded_url: str, change: dict[str, str], query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the server says, and in a language that we know no word of: it is not silent."""
+    monkeypatch.setattr(errors, "_CROWDED", ())
+    query(f"ALTER ROLE {ROLE} CONNECTION LIMIT 0")
+    database = Database(urlunsplit(urlsplit(crowded_url)._replace(**change)), deadline_seconds=10)
+    for _ in range(5):
+        with deadline(0.6), pytest.raises(DatabaseUnavailable):
+            database.read(ping)
+    assert database.breaker.state == "closed"
+    database.close()
 
 
 def _no_room_for_a_call(database: Database) -> None:
