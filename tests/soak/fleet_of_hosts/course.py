@@ -41,7 +41,7 @@ class Course:
             except AssertionError as error:
                 broken += str(error).splitlines()
             except Exception as error:
-                broken += traceback.format_exception(error)
+                broken.append("".join(traceback.format_exception(error)))
             if broken or self.kept.wrong:
                 break
         return [*broken, *self.kept.wrong]

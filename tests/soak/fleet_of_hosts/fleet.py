@@ -150,8 +150,12 @@ class Fleet:
             connection.close()
 
     def flush(self) -> None:
-        with redis.Redis.from_url(self.redis_url) as client:
-            client.flushall()
+        def flushed() -> bool:
+            with suppress(redis.RedisError), redis.Redis.from_url(self.redis_url) as client:
+                return bool(client.flushall())
+            return False
+
+        self.until(flushed, 30, "Valkey is emptied")  # one that just started reads its file first
 
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds
