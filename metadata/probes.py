@@ -19,10 +19,15 @@ OLDEST = 150_000
 SKEW_NOTED_SECONDS = 5.0
 SKEW_PROBLEM_SECONDS = 60.0
 SLOW_MS = 10
-_LIVING = (
-    "SELECT count(*)::int, coalesce(sum(connections), 0)::int FROM host WHERE last_seen > now() - interval '10 minutes'"
+_LIVING = """
+WITH swept AS (
+    SELECT id::text AS name, coalesce(connections, 0) AS most FROM host WHERE last_seen > now() - interval '10 minutes'
+), working AS (
+    SELECT host AS name, sum(connections) AS most FROM worker
+    WHERE last_seen > now() - interval '10 minutes' AND host NOT IN (SELECT name FROM swept) GROUP BY host
 )
-"""Hosts, and how many connections they may open."""
+SELECT count(*)::int, coalesce(sum(most), 0)::int FROM (TABLE swept UNION ALL TABLE working) AS living"""
+"""Hosts, and how many connections they may open. One that has a sweep says it for all of its processes."""
 _WRITES = "SELECT, INSERT, UPDATE, DELETE"
 
 
@@ -132,7 +137,7 @@ class PostgresProbe:
         )
 
     def _room(self) -> Finding:
-        """Hosts say with their heartbeat what they may open; one that has no sweep says nothing."""
+        """Hosts say with their heartbeat what they may open; of one that has no sweep, each worker does."""
         limit, reserved, used = self._row(
             "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int,"
             " (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend')"

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, Interval, Table, Text, cast, func, literal, select, union_all
+from sqlalchemy import Column, Connection, Integer, Interval, Table, Text, cast, func, literal, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from core import clock, queues
 from core.queues import Unread
+from database.session import with_next
 from database.transactions import Database
 from metadata.schema import NOW, TIME, host, metadata
 
@@ -23,6 +24,15 @@ reader = Table(
     Column("last_seen", TIME, nullable=False, server_default=NOW),  # any of its readers
 )
 
+worker = Table(
+    "worker",
+    metadata,
+    Column("host", Text, primary_key=True),  # its id, or its name where it has no staging
+    Column("queues", Text, primary_key=True),
+    Column("connections", Integer, nullable=False),  # that it may open at most
+    Column("last_seen", TIME, nullable=False, server_default=NOW),
+)
+
 OFTEN_ENOUGH_SECONDS = 5
 """A word that young is left as it is: a hundred workers write one row, and each version of it has to be cleared up."""
 
@@ -31,16 +41,21 @@ class Readers:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def note(self, names: Collection[str]) -> None:
-        """Write down that a worker, or beat, reads these queues now."""
-        self._database.write(_note, sorted(names))  # in one order: no deadlocks
+    def note(self, names: Collection[str], here: str | None = None, connections: int = 0) -> None:
+        """Write down that a worker, or beat, reads these queues now; of a worker also on which host, and how many
+        connections it may open at most."""
+        self._database.write(_note, sorted(names), here, connections)  # in one order: no deadlocks
 
     def unread(self, here: UUID | None) -> list[Unread]:
         """Say which queues nobody reads. `here`: the host whose own queue and sweep have to be there."""
         return self._database.read(_unread, here)
 
 
-def _note(connection: Connection, names: list[str]) -> None:
+def _note(connection: Connection, names: list[str], here: str | None, connections: int) -> None:
+    if here is not None:
+        own = insert(worker).values(host=here, queues=",".join(names), connections=connections)
+        said = {"connections": connections, "last_seen": func.now()}
+        with_next(connection, own.on_conflict_do_update(index_elements=[worker.c.host, worker.c.queues], set_=said))
     statement = insert(reader).values([{"queue": name} for name in names])
     old = func.now() - cast(literal(f"{OFTEN_ENOUGH_SECONDS} seconds"), Interval)
     connection.execute(

@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists,
 from core import queues, sections
 from database.transactions import Database
 from metadata.jobs import job
-from metadata.readers import reader
+from metadata.readers import reader, worker
 from metadata.schema import deleted_object, failure, host, tombstone, upload, variant, verify_event
 
 BATCH = 1000
@@ -66,6 +66,7 @@ class Retention:
             + self._prune(
                 reader.c.queue, reader.c.queue.startswith(queues.ingest_queue("")), reader.c.last_seen < ingests
             )
+            + self._prune(worker.c.host, worker.c.last_seen < ingests)
             + self._prune(
                 host.c.id,
                 host.c.last_seen < ingests,

@@ -8,6 +8,9 @@ queues (tasks/reading.py): where there is no room it is left for the next time.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from core import queues
 from core.errors import Misconfigured
 from core.settings import Settings
 from pipeline.replicas import accesses
@@ -31,14 +34,23 @@ def of_all_in_one(settings: Settings) -> int:
 
 def of_host(settings: Settings) -> int:
     """Of all processes of a host (see app/wsgi.py, tasks/base.py, cli/sweep.py)."""
-    web, work = settings.web.workers, settings.work
-    rendering = work.interactive_concurrency + work.variants_concurrency
+    web = settings.web.workers
+    workers = of_worker(settings, [queues.ingest_queue(""), queues.INTERACTIVE, queues.EAGER, queues.MAINTENANCE])
+    return web * settings.web.pool + workers + SWEEP + (web + 1) * _of_stores(settings)
+
+
+def of_worker(settings: Settings, names: Collection[str]) -> int:
+    """Of the one worker that reads these queues (see tasks/commands.py)."""
+    work, of_stores = settings.work, _of_stores(settings)
     if _one_process_works(settings):
-        workers, of_workers = 1, of_all_in_one(settings)
-    else:
-        workers = work.ingest_concurrency + rendering + 1
-        of_workers = INGEST * work.ingest_concurrency + RENDERING * rendering + MAINTENANCE
-    return web * settings.web.pool + of_workers + SWEEP + (web + workers + 1) * _of_stores(settings)
+        return of_all_in_one(settings) + of_stores
+    ingest = work.ingest_concurrency if any(name.startswith(queues.ingest_queue("")) for name in names) else 0
+    maintenance = int(queues.MAINTENANCE in names)
+    rendering = work.variants_concurrency if queues.EAGER in names else 0
+    if queues.INTERACTIVE in names and (maintenance or not rendering):
+        rendering += work.interactive_concurrency
+    processes = ingest + rendering + maintenance
+    return INGEST * ingest + RENDERING * rendering + MAINTENANCE * maintenance + processes * of_stores
 
 
 def _one_process_works(settings: Settings) -> bool:

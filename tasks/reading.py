@@ -6,6 +6,7 @@ Redis says nothing. It also forks, which a thread within a call to PostgreSQL wo
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from typing import Any
 
@@ -14,8 +15,11 @@ from celery import bootsteps
 from core import settings
 from core.errors import Unavailable
 from core.loops import Guard
+from core.queues import BEAT
 from core.settings import Settings
 from metadata.catalogue import Metadata
+from pipeline import connections
+from storage.staging import host
 
 SECONDS = 10.0
 """Between two words; see `core.queues.SILENT`."""
@@ -27,6 +31,9 @@ class Reader:
     def __init__(self, configured: Settings, names: Collection[str]) -> None:
         self._settings = configured
         self._names = names
+        works = BEAT not in names
+        self._host = str(host.known(configured) or socket.gethostname()) if works else None
+        self._connections = connections.of_worker(configured, names) if works else 0
         self._guard = Guard("queue-readers")
 
     def speak(self) -> None:
@@ -37,7 +44,7 @@ class Reader:
         """Over a connection that is there for this moment only: a host has others to spare for its work."""
         metadata = Metadata.open(self._settings, pool_size=1, deadline_seconds=PATIENCE_SECONDS)
         try:
-            metadata.readers.note(self._names)
+            metadata.readers.note(self._names, self._host, self._connections)
         except Unavailable:
             return  # who looks there hears so
         finally:

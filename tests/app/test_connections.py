@@ -114,6 +114,22 @@ def test_the_doctor_sums_what_all_hosts_may_open(narrow_url: str, tmp_path: Path
     lines[0].services.metadata.uploads.announce(lines[0].services.staging.host_id, [], connections=7)
     lines[1].services.metadata.uploads.announce(lines[1].services.staging.host_id, [])
     assert (room().grade, room().figures["wanted"]) == (Grade.OK, 57)
+    readers = lines[0].services.metadata.readers
+    readers.note(["variants.interactive"], "box", connections=3)
+    readers.note(["variants.eager", "variants.interactive"], "box", connections=5)
+    readers.note(["maintenance"], str(lines[0].services.staging.host_id), connections=100)
+    assert (room().grade, room().figures["wanted"]) == (Grade.PROBLEM, 65), "where no sweep is each worker counts"
+    assert "4 host(s)" in room().detail
     for line in lines:
         line.services.close()
     database.close()
+
+
+def test_workers_of_every_kind_come_to_what_a_host_counts() -> None:
+    settings = Settings()
+    kinds = [["ingest.1"], ["variants.interactive"], ["variants.interactive", "variants.eager"], ["maintenance"]]
+    web = settings.web.workers * settings.web.pool + connections.SWEEP
+    each = [connections.of_worker(settings, names) for names in kinds]
+    assert all(each)
+    assert sum(each) + web == connections.of_host(settings)
+    assert connections.of_worker(settings, [name for names in kinds for name in names]) == sum(each)

@@ -102,6 +102,10 @@ def test_queues_of_hosts_that_are_long_gone_are_forgotten(metadata: Metadata, qu
     """Those of the fleet stay, so that it can be said since when nobody reads them."""
     young, old = ingest_queue(uuid4()), ingest_queue(uuid4())
     metadata.readers.note(["beat", young, old])
+    metadata.readers.note([young], "here", 3)
+    metadata.readers.note([young], "gone", 3)
     silence(query, "beat", old, seconds=(Retention().ingests_days + 1) * 86_400)
-    assert metadata.retention.prune(Retention()) == 1
+    query("UPDATE worker SET last_seen = now() - interval '1 year' WHERE host = 'gone'")
+    assert metadata.retention.prune(Retention()) == 2
+    assert query("SELECT host FROM worker") == [("here",)]
     assert {str(name) for (name,) in query("SELECT queue FROM reader")} == {"beat", young}
