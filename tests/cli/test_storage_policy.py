@@ -17,6 +17,7 @@ from tests.cli.test_storage_migrate import Installation
 from tests.pipeline.policy_line import MAIN_TO_FAR, TIERS, ruled
 from tests.pipeline.test_placement import held_by, stores
 
+RULE = {**MAIN_TO_FAR, "pinned": ["/bare/0.jpg"]}
 PRICES = {"main": 1e6, "far": 1e5}
 
 
@@ -29,9 +30,9 @@ def installation(tmp_path: Path, database_url: str) -> Iterator[Installation]:
         "HOME": str(tmp_path),
         "DATABASE_URL": database_url,
         "STORES": json.dumps(stores(tmp_path, **options)),
-        "DEMOTION": json.dumps([{**MAIN_TO_FAR, "pinned": ["/bare/0.jpg"]}]),
+        "DEMOTION": json.dumps([RULE]),
     }
-    line = ruled(tmp_path, database_url)
+    line = ruled(tmp_path, database_url, RULE)
     yield Installation(tmp_path, line, inherited | {f"MILLRACE_{name}": value for name, value in ours.items()})
     line.close()
 
