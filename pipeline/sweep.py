@@ -31,7 +31,7 @@ ANNOUNCE_BATCH = 1000
 ANNOUNCE_SECONDS = 1.0
 """Between two heartbeats, which tell of what is new: so long a 202 may be unknown to others when its host dies."""
 LISTING_SHARE = 0.05
-"""Of the time, at most, for those looks: a backlog of 100,000 takes a while to list."""
+"""Of the time for those looks, if they come often enough so: a backlog of 100,000 takes a while to list."""
 BATCH = 32
 """Entries that are listed at a time: a listing of 100,000 costs something."""
 TRASH_AGE = timedelta(minutes=1)
@@ -77,10 +77,11 @@ class Sweep:
 
     def announce(self) -> float:
         """Tell the fleet that this host lives, and what it holds that is not recorded yet. Returns seconds until the
-        next time."""
+        next time: however long it took, or PostgreSQL was waited for, before the host is taken for lost."""
         began = time.monotonic()
         _unless_away(self._announce)
-        return max(ANNOUNCE_SECONDS, (time.monotonic() - began) / LISTING_SHARE)
+        shared = max(ANNOUNCE_SECONDS, (time.monotonic() - began) / LISTING_SHARE)
+        return min(shared, self._services.settings.work.sweep_seconds)
 
     def _hint(self) -> None:
         """Keep the queue filled with the oldest due entries, up to a window: a backlog is fed, never sent whole."""
