@@ -41,6 +41,7 @@ def installation(tmp_path: Path, database_url: str) -> Iterator[Installation]:
         "HOME": str(tmp_path),
         "DATABASE_URL": database_url,
         "STORES": json.dumps(stores(tmp_path)),
+        "PLACEMENT": json.dumps([{"store": "main", "replicas": ["far"]}]),
         "WORK__LEASE_SECONDS": "2",
         "WORK__LEASE_RENEWAL_SECONDS": "0.5",
     }
