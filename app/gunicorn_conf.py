@@ -35,6 +35,13 @@ def _settings() -> Settings:
         sys.exit(f"millrace: {error.detail}")
 
 
+def _load_what_workers_share() -> None:
+    with uncollected():
+        for name in ("app.server", "app.web", "tasks.celery_app", "tasks.hints"):
+            import_module(name)
+    gc.freeze()  # a collection in a worker would copy the pages that it shares
+
+
 def _address(settings: Settings) -> str:
     if settings.http_url is not None:
         url = urlsplit(settings.http_url)
@@ -45,6 +52,7 @@ def _address(settings: Settings) -> str:
 
 
 _loaded = _settings()
+_load_what_workers_share()
 
 bind = _address(_loaded)
 workers = _loaded.web.workers
@@ -62,13 +70,8 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Before anything is bound: check what the settings and the command line say. Before a fork: load what workers
-    need, so that they share it."""
+    """Before anything is bound: check what the settings and the command line say."""
     _refuse_strangers(server.cfg.address)
-    with uncollected():
-        for name in ("app.web", "tasks.celery_app", "tasks.hints"):
-            import_module(name)
-    gc.freeze()  # a collection in a worker would copy the pages that it shares
 
 
 def when_ready(server: Any) -> None:
