@@ -86,8 +86,8 @@ def unreadable(stack: Stack) -> list[str]:
 def test_a_migration_that_is_killed_again_and_again_loses_nothing(stack: Stack, tmp_path: Path) -> None:
     source = stack.home / "store" / "main"
     command, chance = Command(stack, tmp_path / "of-the-command"), random.Random(20)
-    with CarefulClients(stack, "moved") as clients:
-        clients.flows(40, 90)
+    with CarefulClients(stack, "moved", clients=1) as clients:  # the rate is such that more would only wait longer
+        clients.flows(30, 90)
         with stack.stopped("maintenance@"):  # or its worker takes the job over, and the next command only watches
             assert [command.die_at(step) for step in STEPS] == [-signal.SIGKILL] * len(STEPS)
         for _ in range(RANDOM_KILLS):

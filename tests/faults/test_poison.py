@@ -19,7 +19,7 @@ from tests.faults.history import Told
 from tests.faults.processes import state_of
 from tests.faults.stack import ROOT, SETTINGS, Stack
 
-SHORT = SETTINGS.replace("solo_seconds = 8", "solo_seconds = 6").replace("lease_seconds = 4", "lease_seconds = 3")
+SHORT = SETTINGS.replace("solo_seconds = 8", "solo_seconds = 12").replace("lease_seconds = 4", "lease_seconds = 3")
 
 
 @pytest.fixture(scope="module")
