@@ -97,4 +97,4 @@ def test_workers_listen_to_their_queues(tmp_path: Path) -> None:
     maintenance = commands.worker("maintenance", settings)
     assert maintenance[maintenance.index("-Q") + 1] == "maintenance"
     assert maintenance[maintenance.index("-P") + 1] == "threads"
-    assert Path(ingest[0]).name == "celery"
+    assert ingest[: len(commands.celery())] == commands.celery()
