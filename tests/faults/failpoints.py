@@ -32,7 +32,7 @@ ELSEWHERE = {
             "rocksdb.before-sync",
         ),
         "storage/staging/test_processes": ("host.before-link",),
-        "storage/staging/test_quarantine": ("staging.empty-trash",),
+        "storage/staging/test_quarantine": ("staging.empty-trash", "staging.sweep-incoming"),
         "pipeline/test_installation": ("installation.before-rename",),
         "pipeline/test_derive": ("alone.start",),
         "pipeline/test_alone": ("decode.before-read", "staging.before-read"),
