@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from pydantic import Field
@@ -20,7 +21,7 @@ from core.model import BlobFacts, Job, Replica
 from core.sections import Rate
 from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_in_force
-from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
+from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge, settled
 from pipeline.jobs.running import Step
 from pipeline.replicas.copying import copy
 from pipeline.replicas.rules import Compared, OtherRules, compare, difference
@@ -114,7 +115,7 @@ class _Work:
             if one.blob.size >= LARGE_BYTES or time.monotonic() - self._told > STEP_SECONDS:
                 yield self.step(after)
             with suppress(NotFound, Superseded):  # gc was faster, or another worker is putting it there
-                self._fill(one.blob, name)
+                yield from settled(partial(self._fill, one.blob, name), partial(self.step, after))
             self._flow.rest()
         if one.surplus:
             self._services.metadata.placing.leave_to_gc([one.blob.sha256])

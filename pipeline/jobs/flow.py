@@ -3,14 +3,16 @@ one cannot be copied."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
-from core.errors import Archived, MillraceError, NotFound, Unavailable
+from core.errors import Archived, Interrupted, MillraceError, NotFound, Unavailable
 from core.model import Replica
 from pipeline.services import Services
 from storage.throttle import Throttle
+
+T = TypeVar("T")
 
 LARGE_BYTES: Final = 16 << 20
 """A body that takes a while, so that it is a step of its own."""
@@ -40,6 +42,16 @@ class Flow:
 
     def rest(self) -> None:
         self._passed, self._size = self.throttle.passed, 0
+
+
+def settled(work: Callable[[], None], step: Callable[[], T]) -> Iterator[T]:
+    """Do it. Where it is told to end, write down how far the job had come before: what it settled since its last step
+    is not met again, so nothing would ever count it."""
+    try:
+        work()
+    except Interrupted:
+        yield step()
+        raise
 
 
 def judge(services: Services, source: Replica, target: Replica, error: MillraceError) -> None:

@@ -35,7 +35,8 @@ class Heads:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._pool.shutdown(wait=kind is None or not issubclass(kind, Interrupted), cancel_futures=True)
+        told_to_end = kind is not None and issubclass(kind, (Interrupted, GeneratorExit))
+        self._pool.shutdown(wait=not told_to_end, cancel_futures=True)
 
     def faults(self, store: ObjectStore, replicas: Sequence[Replica]) -> list[tuple[Replica, Fault]]:
         """Those that are twice found missing or with other facts, in their order.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from core.errors import Archived, BadRequest, MillraceError, NotFound, Superseded
@@ -22,7 +23,7 @@ from pipeline.catalogue.carrying import carry
 from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_stores
 from pipeline.jobs.counting import COUNTING, Tally, count_all, counted
-from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
+from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge, settled
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
@@ -163,7 +164,7 @@ class _Round:
             for one in page:
                 if one.blob.size >= LARGE_BYTES:
                     yield self.step()  # a wish is heard before it begins
-                self._take(one)
+                yield from settled(partial(self._take, one), self.step)
                 if time.monotonic() - told > STEP_SECONDS or one is page[-1]:
                     yield self.step()
                     told = time.monotonic()

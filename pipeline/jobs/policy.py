@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull, Superseded
@@ -23,7 +24,7 @@ from metadata.stretches import Counted
 from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_in_force
 from pipeline.jobs.counting import COUNTING, Tally, counted
-from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge
+from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge, settled
 from pipeline.jobs.running import Step
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
@@ -142,7 +143,7 @@ class _Work:
             for home in self._demotion.homes(name, after, last, fitting):
                 if home.replica.blob.size >= LARGE_BYTES:
                     yield self.step(name, come_to)  # a wish is heard before it begins
-                self._take(home)
+                yield from settled(partial(self._take, home), partial(self.step, name, come_to))
                 come_to = home.replica.blob.sha256
                 if time.monotonic() - told > STEP_SECONDS:
                     yield self.step(name, come_to)

@@ -21,7 +21,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
 
-from core.errors import Archived, Forbidden, NotFound, StoreUnavailable, Superseded
+from core.errors import Archived, Forbidden, Interrupted, NotFound, StoreUnavailable, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.inventory import Named, Place
@@ -238,6 +238,9 @@ class _Run:
         while name not in self.progress.unanswered:
             try:
                 done = work()
+            except Interrupted:
+                yield place  # what was counted since the last step is not counted again
+                raise
             except (StoreUnavailable, Forbidden) as error:
                 self.tries += 1
                 log.warning("a store does not answer", extra={"store": name, "reason": error.code})

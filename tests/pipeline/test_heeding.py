@@ -14,7 +14,8 @@ import pytest
 
 from core.errors import StoreUnavailable
 from core.model import Asset, Job, JobState
-from pipeline.jobs import heads, live_progress, migration, policy, verification
+from core.sections import Placement
+from pipeline.jobs import applying, heads, live_progress, migration, policy, verification
 from pipeline.jobs import running as jobs
 from pipeline.jobs.kinds import KINDS, create
 from pipeline.leaving import give_everything_back
@@ -23,6 +24,7 @@ from storage import throttle
 from storage.interface import Stored
 from storage.object_keys import MARKER
 from tests.pictures import encoded, photo
+from tests.pipeline.job_runs import go_on
 from tests.pipeline.line import Line
 from tests.pipeline.policy_line import MAIN_TO_FAR, age, execute, ruled
 
@@ -115,6 +117,43 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < last
         time.sleep(0.01)
+
+
+MANY = 4
+COUNTED: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    migration.KIND: ("copied", MOVE),
+    policy.KIND: ("moved", {}),
+    applying.KIND: ("copied", {}),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_what_was_settled_before_a_pause_is_counted(line: Line, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though no step came between."""
+    counter, arguments = COUNTED[kind]
+    for module in (migration, policy, applying):
+        monkeypatch.setattr(module, "STEP_SECONDS", 100)
+    for number in range(MANY):
+        age(line, line.bring(f"/bare/{number}.jpg", encoded(photo(40 + number, 30), "JPEG")), days=100)
+    if kind == applying.KIND:
+        rule = Placement(match="/bare/**", store="main", replicas=("far",))
+        assert line.settings.database_url is not None
+        line = ruled(line.settings.home, line.settings.database_url.get_secret_value(), placement=(rule,))
+        line.put_rules_in_force()
+
+    job = create(line.services, kind, {**arguments, "max_mb_s": GENTLE})
+    running = Running(line, job)
+    far = "SELECT 1 FROM replica WHERE store = 'far' AND state = 'healthy'"
+    until(lambda: execute(line, far))
+    line.services.metadata.jobs.wish(job.id, "pause")
+    assert running.is_over()
+    paused = line.services.metadata.jobs.find(job.id)
+    assert paused is not None
+    assert paused.state is JobState.PAUSED
+    assert 1 <= paused.progress[counter] < MANY
+    line.services.metadata.jobs.wish(paused.id, "resume")
+    done = go_on(line, paused.id)
+    assert (done.state, done.progress[counter], done.progress["done"]) == (JobState.DONE, MANY, MANY)
 
 
 @pytest.mark.parametrize("end", ENDS)

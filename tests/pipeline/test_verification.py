@@ -262,10 +262,11 @@ def test_arguments_that_cannot_work_are_refused(line: Line, arguments: dict[str,
 
 def test_it_is_slow_as_told_and_pauses_soon(line: Line, assets: list[Asset], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "ROWS", 100)  # one page: a wish is heard within it
+    monkeypatch.setattr(verification, "STEP_SECONDS", 100)  # and within one step, of which nothing is forgotten
     total = 2 * sum(asset.blob.size for asset in assets)
 
     def pause(job: Job) -> None:
-        if job.progress.get("done_bytes"):
+        if job.progress.get("done_bytes", 0) > max(asset.blob.size for asset in assets):
             line.services.metadata.jobs.wish(job.id, "pause")
 
     job = verify(line, pause, max_mb_s=0.001)
