@@ -31,7 +31,7 @@ ANNOUNCE_BATCH = 1000
 ANNOUNCE_SECONDS = 1.0
 """Between two heartbeats, which tell of what is new: so long a 202 may be unknown to others when its host dies."""
 LISTING_SHARE = 0.05
-"""Of the time for those looks, if they come often enough so: a backlog of 100,000 takes a while to list."""
+"""Of the time for looking at the disk, if it comes often enough so: a backlog of 100,000 takes a while to list."""
 BATCH = 32
 """Entries that are listed at a time: a listing of 100,000 costs something."""
 TRASH_AGE = timedelta(minutes=1)
@@ -53,6 +53,7 @@ class Sweep:
         self._queue = queue
         self._announced: set[UUID] = set()
         self._told_until: datetime | None = None
+        self._listing_seconds = 0.0
         self._broker_seen = time.monotonic()
         staging, work = services.staging, services.settings.work
         grace = timedelta(seconds=work.incoming_grace_seconds)
@@ -77,10 +78,11 @@ class Sweep:
 
     def announce(self) -> float:
         """Tell the fleet that this host lives, and what it holds that is not recorded yet. Returns seconds until the
-        next time: however long it took, or PostgreSQL was waited for, before the host is taken for lost."""
-        began = time.monotonic()
+        next time: soon however long PostgreSQL was waited for, and before the host is taken for lost however long its
+        backlog is."""
+        self._listing_seconds = 0.0
         _unless_away(self._announce)
-        shared = max(ANNOUNCE_SECONDS, (time.monotonic() - began) / LISTING_SHARE)
+        shared = max(ANNOUNCE_SECONDS, self._listing_seconds / LISTING_SHARE)
         return min(shared, self._services.settings.work.sweep_seconds)
 
     def _hint(self) -> None:
@@ -112,7 +114,9 @@ class Sweep:
             connections=connections.of_host(self._services.settings),
             told_until=self._told_until,
         )
+        listing = time.monotonic()
         present = set(staging.entries())
+        self._listing_seconds = time.monotonic() - listing
         self._announced &= present
         fresh = iter(sorted(present - self._announced))
         while batch := list(islice(fresh, ANNOUNCE_BATCH)):

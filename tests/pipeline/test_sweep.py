@@ -103,7 +103,18 @@ def test_the_heart_beats_again_before_the_host_is_lost_however_long_a_beat_took(
             raise DatabaseUnavailable("no answer")
 
     monkeypatch.setattr(impatient.services.metadata.uploads, "announce", slow)
-    assert ANNOUNCE_SECONDS <= Sweep(impatient.services, _away()).announce() <= impatient.settings.work.sweep_seconds
+    assert ANNOUNCE_SECONDS <= Sweep(impatient.services, _away()).announce() < impatient.settings.work.sweep_seconds
+
+
+def test_the_heart_beats_again_before_the_host_is_lost_however_long_its_backlog_is(
+    impatient: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow() -> Iterator[UUID]:
+        time.sleep(0.6)
+        return iter(())
+
+    monkeypatch.setattr(impatient.services.staging, "entries", slow)
+    assert Sweep(impatient.services, _away()).announce() == impatient.settings.work.sweep_seconds
 
 
 def test_the_heart_beats_while_the_sweep_ingests(impatient: Line, arm: Callable[..., None]) -> None:

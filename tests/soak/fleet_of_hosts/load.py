@@ -130,7 +130,7 @@ class Load(AtWork):
 
     def _ask(self, client: _Client) -> None:
         """What became of one of the youngest or of all, of any host, half of the time with the host that took it."""
-        accepted = self.kept.accepted
+        accepted = [one for one in self.kept.accepted if one.upload_id]  # not what the command sent
         if not accepted:
             return
         sent = client.chance.choice(accepted[-20:] if client.chance.random() < 0.7 else accepted)
