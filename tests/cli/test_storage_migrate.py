@@ -36,6 +36,12 @@ class Installation(StorageCommand):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    def connections(self, said: str = "") -> set[int]:
+        """Those of other processes whose last words to the database contain this."""
+        query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        words = f"{query} AND position('{said}' IN query) > 0"
+        return set(self.line.services.metadata.database.read(lambda one: one.exec_driver_sql(words).scalars().all()))
+
     def everything(self) -> tuple[object, ...]:
         """All rows and all files of the stores."""
         url = self.environment["MILLRACE_DATABASE_URL"]
@@ -136,8 +142,12 @@ def test_a_second_command_watches_and_a_pause_ends_both(installation: Installati
     with installation.start(*words) as working:
         installation.until_under_way()
         [job] = installation.jobs()
+        others = installation.connections()
         with installation.start(*words) as watching:
-            time.sleep(1)
+            deadline = time.monotonic() + 60
+            while not installation.connections("FROM job") - others:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
             assert installation.run("jobs", "pause", job["id"])[0] == 0
             assert "migrate paused" in watching.communicate(timeout=60)[0]
         working.communicate(timeout=60)
