@@ -13,6 +13,7 @@ import httpx
 import psycopg2
 
 from tests.soak.fleet_of_hosts.load import Sent
+from tests.soak.fleet_of_hosts.services import WIDE
 
 if TYPE_CHECKING:
     from tests.soak.fleet_of_hosts.course import Course
@@ -92,8 +93,13 @@ def _failures(course: Course) -> list[str]:
 
 
 def _commands(course: Course) -> Iterator[str]:
-    """What the product's own commands say, on a host."""
+    """What the product's own commands say, on a host: first that PostgreSQL has too few connections for the fleet."""
     host = course.fleet.ingest[0]
+    narrow = json.loads(host.run("millrace", "doctor", "--json").stdout)["findings"]
+    problems = [one for found in narrow.values() for one in found if one["grade"] == "problem"]
+    if [one["check"] for one in problems] != ["connections"]:
+        yield f"doctor, with too few connections: {problems}"
+    course.fleet.give_connections(WIDE)
     examined = host.run("millrace", "doctor")
     if examined.returncode != 0 or "Nothing is wrong." not in examined.stdout:
         yield f"doctor: {examined.stdout}{examined.stderr}"

@@ -13,6 +13,7 @@ from tests.soak.fleet_of_hosts import burst, checks, loss
 from tests.soak.fleet_of_hosts.fleet import Fleet
 from tests.soak.fleet_of_hosts.host import Host
 from tests.soak.fleet_of_hosts.load import Kept, Load
+from tests.soak.fleet_of_hosts.services import NARROW
 
 MINUTES = 20
 """Of `make soak`: a course for each, though one takes less."""
@@ -37,6 +38,8 @@ class Course:
         broken: list[str] = []
         for number in range(courses):
             try:
+                if number:  # the checks gave it more
+                    self.fleet.give_connections(NARROW)
                 broken += self._one(number)
             except AssertionError as error:
                 broken += str(error).splitlines()

@@ -68,7 +68,8 @@ class Fleet:
             name: self.network.add(name, number)
             for name, number in (("postgres", 2), ("valkey", 3), ("s3", 4), ("door", 5))
         }
-        self.postgres, self._database_url = services.postgres(address["postgres"], directory)
+        self._postgres_at = address["postgres"]
+        self.postgres, self._database_url = services.postgres(self._postgres_at, directory)
         self.valkey, self.redis_url = services.valkey(address["valkey"], directory)
         self.s3 = SeaweedServer(directory / "s3", address=address["s3"], inside=inside("s3"))
         self.url = f"http://{address['door']}"
@@ -139,6 +140,13 @@ class Fleet:
         with suppress(httpx.HTTPError):
             return httpx.get(f"{host.url}/readyz?for=accept", timeout=2, trust_env=False).status_code == 200
         return False
+
+    def give_connections(self, count: int) -> None:
+        """Start PostgreSQL again with so many."""
+        self.postgres.stop()
+        self.postgres, _ = services.postgres(self._postgres_at, self.directory, count)
+        self.postgres.start()
+        self.until(self.is_ready, 60, "every host is ready again")
 
     def sql(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:
         connection = psycopg2.connect(self._database_url)

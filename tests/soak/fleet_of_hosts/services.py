@@ -15,7 +15,8 @@ from tests.soak.fleet_of_hosts.network import inside
 from tests.system.haproxy import configuration
 from tests.system.programs import program
 
-CONNECTIONS = 60
+NARROW, WIDE = 60, 120
+"""Connections to PostgreSQL: fewer than the fleet may open, and enough."""
 
 
 class Machine:
@@ -48,12 +49,12 @@ class _Elsewhere(Postgres):
         return [*inside(self.machine), *super().command()]
 
 
-def postgres(address: str, directory: Path) -> tuple[Machine, str]:
+def postgres(address: str, directory: Path, connections: int = NARROW) -> tuple[Machine, str]:
     """A server, and its URL for the fleet."""
     rules = directory / "hba.conf"
     rules.write_text("local all all trust\nhost all all 10.77.0.0/16 trust\n")
     rules.chmod(0o644)
-    options = {"listen_addresses": address, "max_connections": str(CONNECTIONS), "hba_file": str(rules)}
+    options = {"listen_addresses": address, "max_connections": str(connections), "hba_file": str(rules)}
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     server = _Elsewhere(directory / "postgres", directory / "run", options=words)
     return Machine(server, directory / "postgres.log"), f"postgresql://{USER}@{address}:5432/{DATABASE}"
