@@ -10,17 +10,19 @@ import hashlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from cli import postgres_binaries, unprivileged
+from cli import orphans, postgres_binaries, unprivileged
 from cli.processes import Child, Identity, StopLadder, capture, server_environment
 from core.errors import Misconfigured
 
 USER = DATABASE = "millrace"
 _SOCKET_PATH_LIMIT = 107
 _SOCKET_NAME = ".s.PGSQL.5432"
+CHILDREN_SECONDS = 10.0
 _LIST_SYNTAX = frozenset('," \t\n')
 
 
@@ -129,6 +131,13 @@ class Postgres:
         # To PostgreSQL a process that is dead and not reaped yet (a container may have nobody who reaps) still runs.
         for lock in (self._cluster / "postmaster.pid", self.sockets / f"{_SOCKET_NAME}.lock"):
             lock.unlink(missing_ok=True)
+        self._await_children()
+
+    def _await_children(self) -> None:
+        """Those of a killed server end by themselves, and no other starts on its shared memory before they have."""
+        deadline = time.monotonic() + CHILDREN_SECONDS
+        while any(orphans.working_in(self._cluster)) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _is_server(self, pid: int) -> bool:
         try:

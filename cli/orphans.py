@@ -39,6 +39,15 @@ def session_members(session: int) -> Iterator[int]:
                 yield pid
 
 
+def working_in(directory: Path) -> Iterator[int]:
+    """Processes whose working directory it is."""
+    here = directory.stat()
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if os.path.samestat(Path(f"/proc/{pid}/cwd").stat(), here):
+                yield pid
+
+
 def _children() -> list[int]:
     try:
         lists = [Path(f"/proc/self/task/{thread}/children").read_text() for thread in os.listdir("/proc/self/task")]

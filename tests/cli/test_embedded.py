@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,21 @@ def test_what_was_committed_survives_kill_and_a_stale_lock_file(closed_directory
         with running(server, closed_directory / "log"):
             assert query(server.url, "SELECT one FROM kept") == 1
         stranger.kill()
+
+
+def test_children_of_a_killed_server_are_waited_for(closed_directory: Path) -> None:
+    server = Postgres(closed_directory / "postgres", closed_directory / "run", durable=False)
+    with running(server, closed_directory / "log") as child, contextlib.closing(psycopg2.connect(server.url)) as held:
+        slow = Identity.of(held.info.backend_pid)
+        assert slow is not None
+        slow.signal(signal.SIGSTOP)
+        os.kill(child.pid, signal.SIGKILL)
+        child.process.wait()
+        late = threading.Timer(2, slow.signal, [signal.SIGCONT])
+        late.start()
+        with running(server, closed_directory / "log"):
+            assert query(server.url, "SELECT 1") == 1
+        late.join()
 
 
 def test_a_dead_server_that_nobody_reaped_is_in_nobodys_way(closed_directory: Path) -> None:

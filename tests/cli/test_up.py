@@ -237,7 +237,7 @@ def test_a_stack_from_first_start_to_last(tmp_path: Path, up: Up, free_port: int
 
     make.terminate()
     make.wait(20)
-    assert all_gone(everything, 0.5), said(home)
+    assert all_gone(everything), said(home)
     assert not (home / "run" / "services.json").exists()
     assert_logs_are_json(home / "log")
 

@@ -25,7 +25,7 @@ def jobs_leave_the_others_alone_and_hear_their_end(stack: Stack) -> None:
     for width in range(20, 26):
         answer = httpx.get(f"{stack.url}/assets/bare/gentle/0.jpg/-/content?w={width}", timeout=30)
         assert answer.status_code == 200
-    assert stack.request("DELETE", f"{gone.location}?purge=true") in (200, 204)
+    stack.delete(gone, purge=True)
     sha256 = bytes.fromhex(gone.sha256)
     stack.until(
         lambda: stack.sql("SELECT 1 FROM blob WHERE sha256 = %s", sha256) == [], 30, "what was purged is collected"

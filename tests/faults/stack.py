@@ -236,7 +236,7 @@ class Stack:
             time.sleep(0.1)
         return told
 
-    def delete(self, told: Told, *, seconds: float = 60) -> None:
+    def delete(self, told: Told, *, purge: bool = False, seconds: float = 60) -> None:
         """Delete what was uploaded, again and again until an answer says that it is gone."""
         links: list[str | None] = []
 
@@ -245,8 +245,8 @@ class Stack:
             return links[-1] is not None
 
         self.until(stored, seconds, f"{told.path} is stored")
-        entry = links[-1]
-        self.until(lambda: self.request("DELETE", entry) == 204, seconds, f"{entry} is deleted")
+        entry = f"{links[-1]}?purge=true" if purge else links[-1]
+        self.until(lambda: self.request("DELETE", entry) in (200, 204), seconds, f"{entry} is deleted")
         for same in self.history.uploads:
             if same.asset_id == told.asset_id or (same.key is not None and same.key == told.key):
                 same.deleted = True

@@ -146,9 +146,12 @@ def test_answers_to_commits_are_lost(tmp_path: Path, database_url: str, services
         with stack:
             stack.check()
             with Uploads(stack, "/postgres/cut") as uploads:
-                for following in (b"INSERT INTO asset ", b"INSERT INTO replica ", b"UPDATE variant ") * 3:
-                    proxy.cut_after(b"COMMIT", following=following)
-                    stack.until(lambda: proxy.has_cut, 30, f"the answer to the COMMIT after {following!r} is lost")
+                for committed in (b"INSERT INTO asset ", b"UPDATE variant ") * 3:
+                    proxy.cut_after(b"COMMIT", following=committed)
+                    stack.until(lambda: proxy.has_cut, 30, f"the answer to the COMMIT after {committed!r} is lost")
+                    uploads.until(3)
+                    proxy.cut_after(b"INSERT INTO replica ")  # which is a transaction for itself
+                    stack.until(lambda: proxy.has_cut, 30, "the answer to a reservation is lost")
                     uploads.until(3)
             stack.check()
             [[count, entries]] = stack.sql(

@@ -13,8 +13,8 @@ from metadata.catalogue import Metadata
 
 SMALL = frozenset(
     [
-        "host", "store", "identified_store", "deleted_object", "turn", "promoted_bytes", "reader", "installation",
-        "placement_rules", "job", "label", "tag", "tombstone", "catalogue_event",
+        "host", "store", "identified_store", "deleted_object", "turn", "promoted_bytes", "reader", "worker",
+        "installation", "placement_rules", "job", "label", "tag", "tombstone", "catalogue_event",
         "catalogue_event_id_seq", "generation_seq",
     ]
 )  # fmt: skip
