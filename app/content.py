@@ -13,7 +13,7 @@ from werkzeug.wsgi import wrap_file
 
 from core.errors import InvalidRange
 from core.model import BlobFacts
-from pipeline import read
+from pipeline.assets import read
 from pipeline.services import Services
 from storage.interface import Span
 

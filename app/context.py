@@ -12,7 +12,7 @@ from app.health import Health
 from app.waiting_places import WaitingPlaces
 from core.errors import BadPath, BadRequest
 from pipeline.services import Services
-from pipeline.waiting import VariantWaits
+from pipeline.variants.waiting import VariantWaits
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

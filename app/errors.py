@@ -16,8 +16,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app.reply import Reply
 from core.errors import InvalidRange, MillraceError, Unavailable
-from pipeline.ingests import IngestFailed
-from pipeline.jobs.restoration import Restoring
+from pipeline.replicas.archive import Restoring
+from pipeline.uploads.status import IngestFailed
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -13,9 +13,9 @@ from coordination.broker import Broker
 from core import troubles
 from core.breaker import BreakerState
 from core.errors import BrokerUnavailable, MillraceError, NotFound, Unavailable
-from pipeline.replicas.failover import PROBE_KEY
-from pipeline.replicas.rules import difference
+from pipeline.rules.in_force import difference
 from pipeline.services import Services
+from pipeline.stores.failover import PROBE_KEY
 from storage.interface import ObjectStore
 
 FRESH_SECONDS = 1.0

@@ -14,7 +14,7 @@ from app.hosts import Hosts
 from app.routes import assets, failures, health, ingests, jobs, uploads
 from app.waiting_places import WaitingPlaces
 from pipeline.services import Services
-from pipeline.waiting import VariantWaits
+from pipeline.variants.waiting import VariantWaits
 
 
 class Everything(BaseConverter):

@@ -19,9 +19,9 @@ _SECRET_NAME = re.compile(r"secret|password|token|credential|access_key|private"
 @click.command()
 def config() -> None:
     """Print the effective settings as JSON, secrets masked."""
-    from pipeline.replicas.demotion import Demotions
-    from pipeline.replicas.placement import Placements
-    from pipeline.wants import Profiles
+    from pipeline.rules.demotion import Demotions
+    from pipeline.rules.placement import Placements
+    from pipeline.rules.profiles import Profiles
     from storage import registry
 
     effective = settings.load()

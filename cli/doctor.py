@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from cli.printable import printable
 from core import settings
 from core.findings import Finding, Grade
-from pipeline.doctor import Examination, examine
+from pipeline.doctor.examine import Examination, examine
 
 _MARKS = {Grade.OK: "[green]ok[/]", Grade.NOTE: "[yellow]note[/]", Grade.PROBLEM: "[bold red]problem[/]"}
 

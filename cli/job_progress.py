@@ -21,8 +21,8 @@ from cli.interruption import INTERRUPTED, interruptible
 from cli.printable import printable
 from core.errors import Unavailable
 from core.model import Job, JobState
-from pipeline.jobs import kinds
-from pipeline.jobs import running as jobs
+from pipeline.jobs import registry
+from pipeline.jobs import runner as jobs
 from pipeline.jobs.as_json import told
 from pipeline.services import Services
 from storage.registry import with_one_owner
@@ -42,10 +42,10 @@ def follow(services: Services, job: Job) -> Job:
     """
     try:
         with interruptible(), _Display(job) as display:
-            kinds.wish(services, job.id, "resume")
+            registry.wish(services, job.id, "resume")
             return _to_the_end(services, job, display)
     except KeyboardInterrupt:
-        return kinds.wish(services, job.id, "pause")
+        return registry.wish(services, job.id, "pause")
 
 
 def tell(job: Job, *, as_json: bool) -> None:
@@ -80,8 +80,8 @@ def _to_the_end(services: Services, job: Job, display: _Display) -> Job:
     while True:
         try:
             if here:
-                jobs.run(services, kinds.KINDS, job.id, watch=display.show)
-            job = kinds.find(services, job.id)
+                jobs.run(services, registry.KINDS, job.id, watch=display.show)
+            job = registry.find(services, job.id)
             answered = time.monotonic()
             display.show(job)
         except Unavailable as error:

@@ -9,7 +9,8 @@ import click
 
 from cli import job_progress
 from core import settings
-from pipeline.jobs import kinds, orphans
+from pipeline.jobs import gc as collection
+from pipeline.jobs import registry
 from pipeline.replicas.identification import is_ours
 from pipeline.services import Services, build
 
@@ -18,7 +19,7 @@ from pipeline.services import Services, build
 @click.option("--store", "names", multiple=True, metavar="NAME", help="Only this one; may be given again.")
 @click.option(
     "--grace-hours",
-    default=orphans.GRACE_SECONDS / 3600,
+    default=collection.GRACE_SECONDS / 3600,
     show_default=True,
     type=click.FloatRange(0),
     help="Orphans younger than this stay.",
@@ -37,16 +38,16 @@ def gc(names: tuple[str, ...], grace_hours: float, dry_run: bool, as_json: bool)
     services = build(settings.load())
     try:
         if dry_run:
-            _print_survey(services, orphans.Collection.of(services, arguments), as_json)
+            _print_survey(services, collection.Collection.of(services, arguments), as_json)
             return
-        job = job_progress.follow(services, kinds.create(services, orphans.KIND, arguments))
+        job = job_progress.follow(services, registry.create(services, collection.KIND, arguments))
     finally:
         services.close()
     job_progress.end(job, as_json=as_json)
 
 
-def _print_survey(services: Services, wanted: orphans.Collection, as_json: bool) -> None:
-    found, let_go = orphans.survey(services, wanted)
+def _print_survey(services: Services, wanted: collection.Collection, as_json: bool) -> None:
+    found, let_go = collection.survey(services, wanted)
     if as_json:
         identified = {name: is_ours(services, name) for name in wanted.stores}
         numbers = {"orphanBytes" if name == "orphan_bytes" else name: count for name, count in asdict(found).items()}

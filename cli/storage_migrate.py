@@ -18,9 +18,9 @@ from cli.printable import printable
 from core import settings
 from core.errors import BadRequest
 from core.model import Job, StoreState
-from pipeline.jobs import kinds, migration
+from pipeline.jobs import migration, registry
 from pipeline.jobs.as_json import told
-from pipeline.jobs.running import Wish
+from pipeline.jobs.runner import Wish
 from pipeline.services import Services, build
 
 
@@ -53,7 +53,7 @@ def migrate(
         if dry_run:
             _print_plan(migration.plan(services, migration.Move.of(services, arguments)), source, target, as_json)
             return
-        job = job_progress.follow(services, kinds.create(services, migration.KIND, arguments))
+        job = job_progress.follow(services, registry.create(services, migration.KIND, arguments))
     job_progress.end(job, as_json=as_json)
 
 
@@ -72,7 +72,7 @@ def jobs(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     with _services() as services:
-        found = services.metadata.jobs.newest(kinds.MAX_PAGE)
+        found = services.metadata.jobs.newest(registry.MAX_PAGE)
     if as_json:
         click.echo(json.dumps([told(job) for job in found], ensure_ascii=False))
     else:
@@ -102,7 +102,7 @@ def cancel(job_id: UUID) -> None:
 
 def _wish(job_id: UUID, wish: Wish) -> None:
     with _services() as services:
-        job = kinds.wish(services, job_id, wish)
+        job = registry.wish(services, job_id, wish)
     click.echo(f"{job.id} is {job.state.value}" + (f", and is told to {job.wish}" if job.wish else ""))
     sys.exit(1 if job.state.ended and not (wish == "cancel" and job.state.value == "cancelled") else 0)
 

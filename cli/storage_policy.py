@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from cli import job_progress, survey
 from cli.printable import printable
 from core import settings
-from pipeline.jobs import kinds, policy, savings
+from pipeline.jobs import demotion, registry, savings
 from pipeline.services import build
 
 
@@ -32,7 +32,7 @@ def command(max_mb_s: float | None, dry_run: bool, as_json: bool) -> None:
         if dry_run:
             _print(survey.shown(partial(savings.survey, services)), as_json)
             return
-        job = job_progress.follow(services, kinds.create(services, policy.KIND, {"max_mb_s": max_mb_s}))
+        job = job_progress.follow(services, registry.create(services, demotion.KIND, {"max_mb_s": max_mb_s}))
     finally:
         services.close()
     job_progress.end(job, as_json=as_json)

@@ -10,7 +10,7 @@ import click
 
 from cli import job_progress, survey
 from core import settings
-from pipeline.jobs import applying, kinds
+from pipeline.jobs import applying, registry
 from pipeline.jobs.as_json import to_camel
 from pipeline.services import build
 
@@ -32,7 +32,7 @@ def command(max_mb_s: float | None, dry_run: bool, as_json: bool) -> None:
             _print(survey.shown(partial(applying.survey, services)), as_json)
             return
         services.metadata.rules.put_in_force(services.rules)
-        job = job_progress.follow(services, kinds.create(services, applying.KIND, {"max_mb_s": max_mb_s}))
+        job = job_progress.follow(services, registry.create(services, applying.KIND, {"max_mb_s": max_mb_s}))
     finally:
         services.close()
     job_progress.end(job, as_json=as_json)

@@ -11,7 +11,7 @@ import click
 from cli import job_progress
 from cli.printable import printable
 from core import settings
-from pipeline.jobs import kinds, verification
+from pipeline.jobs import registry, verification
 from pipeline.jobs.as_json import told
 from pipeline.replicas.quarantine import SHOWN, Verdict, verdict
 from pipeline.services import build
@@ -32,7 +32,7 @@ def verify(names: tuple[str, ...], structure_only: bool, max_mb_s: float | None,
     arguments = {"stores": names, "structure_only": structure_only, "max_mb_s": max_mb_s}
     services = build(settings.load())
     try:
-        job = job_progress.follow(services, kinds.create(services, verification.KIND, arguments))
+        job = job_progress.follow(services, registry.create(services, verification.KIND, arguments))
         found = verdict(services, job)
     finally:
         services.close()

@@ -12,7 +12,7 @@ from cli.stop import Stop
 from core import logs, settings
 from pipeline import connections
 from pipeline.services import build
-from pipeline.sweep import Sweep
+from pipeline.uploads.sweep import Sweep
 from storage.staging.staging import Staging
 from tasks.celery_app import app
 from tasks.hints import CeleryHints, IngestQueue

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from core import queues
 from core.errors import Misconfigured
 from core.settings import Settings
-from pipeline.replicas import accesses
+from pipeline.stores import read_tracking
 from storage import registry
 
 SWEEP = 2
@@ -64,7 +64,7 @@ def _of_stores(settings: Settings) -> int:
     """What a process opens at most for stores in the database of the metadata, and to write down what is read."""
     try:
         found = registry.describe(settings).values()
-        noting = accesses.are_wanted(settings, registry.options_of(settings))
+        noting = read_tracking.are_wanted(settings, registry.options_of(settings))
     except Misconfigured:  # said of the store itself
         return 0
     here = [options for options in found if options["kind"] == "postgres" and options["url"] is None]

@@ -13,8 +13,8 @@ from coordination.locks import Lease
 from core.errors import Unavailable
 from core.failpoints import failpoint
 from core.loops import each
-from pipeline.replicas.hot_stores import surplus_bound
-from pipeline.replicas.rules import difference
+from pipeline.rules.in_force import difference
+from pipeline.rules.promotion import surplus_bound
 from pipeline.services import Services
 
 log = logging.getLogger(__name__)

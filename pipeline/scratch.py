@@ -15,9 +15,15 @@ from pathlib import Path
 
 from core import clock
 from core.errors import Unavailable
+from core.settings import Settings
 
 SETTLED_SECONDS = 60
 """Between its creation and its lock a directory looks left over: younger ones are let alone."""
+
+
+def scratch_root(settings: Settings) -> Path:
+    """Where a host's processes have theirs."""
+    return settings.cache_path / "scratch"
 
 
 @contextmanager

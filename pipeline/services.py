@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Protocol
@@ -14,52 +12,29 @@ from coordination.cache import Cache
 from coordination.locks import Locks
 from coordination.opening import open_cache, open_locks
 from coordination.turns import Turns
-from core.errors import Misconfigured, StoreUnavailable, Unavailable
-from core.model import StoreState
+from core.errors import Misconfigured, StoreUnavailable
 from core.settings import Settings
 from core.silence import Silence
 from metadata.catalogue import Metadata
 from metadata.collection import Keeping
 from metadata.rules import Rules
 from pipeline.installation import Installation, redis_prefix
-from pipeline.lookups import Lookups
-from pipeline.replicas.accesses import Accesses, open_accesses
-from pipeline.replicas.demotion import Demotions
-from pipeline.replicas.failover import silence_of
-from pipeline.replicas.placement import Placements
-from pipeline.replicas.recognition import StoreRecognition
-from pipeline.replicas.rules import rules_of
+from pipeline.lookups.cached_metadata import Lookups
 from pipeline.rests import Rests
-from pipeline.wants import Profiles
+from pipeline.rules.demotion import Demotions
+from pipeline.rules.in_force import rules_of
+from pipeline.rules.placement import Placements
+from pipeline.rules.profiles import Profiles
+from pipeline.stores.failover import silence_of
+from pipeline.stores.read_tracking import Accesses, open_accesses
+from pipeline.stores.recognition import StoreRecognition
+from pipeline.stores.states import StoreStates
 from storage.interface import ObjectStore
 from storage.local_copies import LocalCopies
 from storage.recognised import RecognisedStore, bare
 from storage.registry import open_stores, options_of
 from storage.staging.keys import KeyIndex
 from storage.staging.staging import Staging
-
-STATES_SECONDS = 1.0
-
-
-class StoreStates:
-    """What was said of stores, asked for at most once in `STATES_SECONDS`; while PostgreSQL is away, what it said last.
-    Plans are made by it and nothing is decided. Safe for threads."""
-
-    def __init__(self, metadata: Metadata) -> None:
-        self._metadata = metadata
-        self._known: Mapping[str, StoreState] = {}
-        self._fresh_until = float("-inf")
-
-    def __call__(self) -> Mapping[str, StoreState]:
-        if time.monotonic() >= self._fresh_until:
-            with suppress(Unavailable):
-                self._known = self._metadata.stores.states()
-                self._fresh_until = time.monotonic() + STATES_SECONDS
-        return self._known
-
-    def forget(self) -> None:
-        """Ask anew at the next call."""
-        self._fresh_until = float("-inf")
 
 
 class Hints(Protocol):

@@ -1,7 +1,7 @@
 """A store that is used only while it is the one that this installation filled.
 
 Around every store, in one place (pipeline/services.py), so that no use case can forget it. What recognises a store asks
-more than the store itself, and lives in the pipeline (pipeline/replicas/recognition.py).
+more than the store itself, and lives in the pipeline (pipeline/stores/recognition.py).
 """
 
 from __future__ import annotations

@@ -32,9 +32,8 @@ from core.queues import ingest_queue
 from core.settings import Settings
 from pipeline import connections
 from pipeline.copies import keeper
-from pipeline.derive import scratch_root
 from pipeline.leaving import give_everything_back
-from pipeline.scratch import remove_leftovers
+from pipeline.scratch import remove_leftovers, scratch_root
 from pipeline.services import Services, build
 from storage.registry import with_one_owner
 from storage.staging import host
@@ -67,7 +66,7 @@ def services() -> Services:
         if _services is None:
             configured = settings.load()
             _services = build(configured, CeleryHints(app, configured), pool_size=_connections, owns_stores=True)
-            remove_leftovers(scratch_root(_services))  # of the process that this one may be the successor of
+            remove_leftovers(scratch_root(_services.settings))  # of the process that this one may be the successor of
         return _services
 
 

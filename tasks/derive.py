@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from core.queues import INTERACTIVE
-from pipeline.derive import derive
+from pipeline.variants.derive import derive
 from tasks.base import MillraceTask, as_blob_hash, services
 from tasks.celery_app import app
 from tasks.lanes import Work

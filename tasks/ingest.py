@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.drain import drain
+from pipeline.uploads.ingest_loop import drain
 from tasks.base import MillraceTask, as_upload_id, services
 from tasks.celery_app import app
 

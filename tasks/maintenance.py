@@ -7,10 +7,10 @@ import time
 from core.errors import BrokerUnavailable
 from core.queues import EAGER
 from pipeline import maintenance
-from pipeline.catalogue import compaction, writing
-from pipeline.jobs import policy
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS
+from pipeline.jobs import demotion
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS
+from pipeline.journal import compaction, writing
 from pipeline.replicas import repair
 from tasks.base import MillraceTask, RestingTask, services
 from tasks.celery_app import app
@@ -48,7 +48,7 @@ def run_jobs() -> None:
 
 @app.task(name="maintenance.start_policy", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def start_policy() -> None:
-    policy.start(services())
+    demotion.start(services())
 
 
 @app.task(name="maintenance.repair_replicas", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types

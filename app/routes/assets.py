@@ -12,7 +12,7 @@ from app.selectors import parse
 from core.errors import BadRequest, Busy, StoreUnavailable
 from core.model import Asset, BlobFacts, Variant
 from metadata.paths import AssetPath
-from pipeline import change, read, remaking
+from pipeline.assets import deletion, read
 
 blueprint = Blueprint("assets", __name__)
 
@@ -40,7 +40,7 @@ def delete(_rest: str) -> Response:
     purge = _purge()
     if address.entry is None or address.form is not None:
         raise BadRequest("delete names one entry: DELETE /assets/{path}/-/entry/{number}")
-    deleted = change.delete(services(), address.path, address.entry, purge=purge)
+    deleted = deletion.delete(services(), address.path, address.entry, purge=purge)
     if deleted is None or not purge:
         return Response(status=204)
     held = [{"id": str(other.id), "path": other.path, "entry": other.entry} for other in deleted.still_held]
@@ -53,7 +53,7 @@ def _content(wish: read.Wish) -> tuple[BlobFacts, Response]:
     try:
         return blob, content.send(services(), request, blob)
     except StoreUnavailable:
-        if not remaking.make_again_for(services(), wish, blob):
+        if not read.make_again_for(services(), wish, blob):
             raise
     blob = _wait_for(wish)
     return blob, content.send(services(), request, blob)

@@ -12,7 +12,7 @@ from app.context import known_parameters, services
 from core.errors import BadRequest
 from core.model import FailureReason, Ingest, Variant
 from metadata.paths import AssetPath
-from pipeline import ingests
+from pipeline.uploads import status
 
 blueprint = Blueprint("ingests", __name__)
 
@@ -20,7 +20,7 @@ blueprint = Blueprint("ingests", __name__)
 @blueprint.get("/ingests/<uuid:upload_id>")
 def get(upload_id: UUID) -> Response:
     at = known_parameters("at").get("at")
-    ingest = ingests.find(services(), upload_id, accepted_at_host=_host(at))
+    ingest = status.find(services(), upload_id, accepted_at_host=_host(at))
     return jsonify(_told(ingest, at))
 
 

@@ -11,8 +11,8 @@ from app.context import known_parameters, services
 from app.fields import json_object
 from core.errors import BadRequest
 from core.model import Job
-from pipeline.jobs import as_json, kinds
-from pipeline.jobs.running import Wish
+from pipeline.jobs import as_json, registry
+from pipeline.jobs.runner import Wish
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -20,7 +20,7 @@ blueprint = Blueprint("jobs", __name__)
 @blueprint.get("/jobs")
 def page() -> Response:
     known_parameters()
-    found = services().metadata.jobs.newest(kinds.MAX_PAGE)
+    found = services().metadata.jobs.newest(registry.MAX_PAGE)
     return jsonify({"jobs": [_told(job) for job in found]})
 
 
@@ -29,7 +29,7 @@ def create() -> Response:
     """`{"kind": "migrate", "arguments": {"source": …, "target": …}}`: 202, also when the same work is under way."""
     known_parameters()
     kind, arguments = _asked()
-    job = kinds.create(services(), kind, arguments)
+    job = registry.create(services(), kind, arguments)
     response = jsonify(_told(job))
     response.status_code = 202
     response.headers["Location"] = f"/jobs/{job.id}"
@@ -39,14 +39,14 @@ def create() -> Response:
 @blueprint.get("/jobs/<uuid:job_id>")
 def one(job_id: UUID) -> Response:
     known_parameters()
-    return jsonify(_told(kinds.find(services(), job_id)))
+    return jsonify(_told(registry.find(services(), job_id)))
 
 
 @blueprint.post("/jobs/<uuid:job_id>/<any(pause, resume, cancel):wish>")
 def wish(job_id: UUID, wish: str) -> Response:
     """200 with the job; a wish that whoever works on it has not come to yet is shown."""
     known_parameters()
-    return jsonify(_told(kinds.wish(services(), job_id, cast(Wish, wish))))
+    return jsonify(_told(registry.wish(services(), job_id, cast(Wish, wish))))
 
 
 def _asked() -> tuple[str, dict[str, Any]]:

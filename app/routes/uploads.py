@@ -17,8 +17,8 @@ from core import logs
 from core.errors import BadRequest, Busy, StoreFull
 from core.model import Ingest
 from metadata.paths import AssetPath
-from pipeline import ingests
-from pipeline.accept import Accepted, accept
+from pipeline.uploads import status
+from pipeline.uploads.accept import Accepted, accept
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -63,7 +63,7 @@ def _wait(context: Context, accepted: Accepted, seconds: int) -> Ingest | None:
     """With every waiting place taken, the upload is as safe as without waiting: the client asks /ingests."""
     try:
         with context.waiting_places.take():
-            return ingests.wait(context.services, accepted.manifest.id, seconds)
+            return status.wait(context.services, accepted.manifest.id, seconds)
     except Busy:
         return None
 

@@ -22,9 +22,9 @@ from core.sections import Rate
 from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_in_force
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge, settled
-from pipeline.jobs.running import Step
+from pipeline.jobs.runner import Step
 from pipeline.replicas.copying import copy
-from pipeline.replicas.rules import Compared, OtherRules, compare, difference
+from pipeline.rules.in_force import Compared, OtherRules, compare, difference
 from pipeline.services import Services
 
 KIND: Final = "apply-rules"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from metadata.stretches import Counted
-from pipeline.jobs.running import Step
+from pipeline.jobs.runner import Step
 
 COUNTING: Final = "counting"
 """In the cursor of a job that has not counted to the end yet."""

@@ -19,12 +19,12 @@ from core.errors import Archived, BadRequest, MillraceError, NotFound, Supersede
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from core.sections import Rate
-from pipeline.catalogue.carrying import carry
 from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_stores
 from pipeline.jobs.counting import COUNTING, Tally, count_all, counted
 from pipeline.jobs.flow import LARGE_BYTES, LEASE, RETRY, Flow, Heed, judge, settled
-from pipeline.jobs.running import Step
+from pipeline.jobs.runner import Step
+from pipeline.journal.carrying import carry
 from pipeline.maintenance import delete_garbage
 from pipeline.replicas.copying import check, copy
 from pipeline.services import Services

@@ -14,45 +14,21 @@ from typing import Any, Final
 from pydantic import Field
 
 from core import clock
-from core.errors import Archived, MillraceError, NotFound, Unavailable
+from core.errors import MillraceError, NotFound, Unavailable
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from pipeline.jobs.arguments import Arguments
 from pipeline.jobs.flow import Heed
-from pipeline.jobs.running import Step
-from pipeline.replicas import sources
+from pipeline.jobs.runner import Step
+from pipeline.replicas import archive, sources
 from pipeline.services import Services
 
-KIND: Final = "restore"
-LOOKS = 10
-"""In the time that a restoration takes as a rule, but not more often than …"""
-SHORTEST, LONGEST = timedelta(seconds=1), timedelta(minutes=10)
+KIND: Final = archive.KIND
 
 
 class Restoration(Arguments):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Of the blob: which replica is asked for is seen when the job is worked on."""
-
-
-class Restoring(Unavailable):
-    """`job` restores the bytes; `retry_after` is when they are expected."""
-
-    code = "restoring"
-
-    def __init__(self, job: Job, *, retry_after: int) -> None:
-        super().__init__("the bytes are being restored from an archive", retry_after=retry_after)
-        self.job = job
-
-
-def begin(services: Services, sha256: bytes, found: Archived) -> Restoring:
-    """The job that restores a blob, a new one unless there is one. Does not talk to the archive."""
-    job = services.metadata.jobs.create(KIND, Restoration(sha256=sha256.hex()).model_dump())
-    return Restoring(job, retry_after=_left(job, found.retry_after))
-
-
-def interval(seconds: float) -> timedelta:
-    """Between two looks at what takes so long as a rule."""
-    return min(max(timedelta(seconds=seconds) / LOOKS, SHORTEST), LONGEST)
 
 
 def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
@@ -64,9 +40,9 @@ def run(services: Services, job: Job, heed: Heed) -> Iterator[Step]:
         if not seconds:
             yield Step({}, _progress(replica, done=True))
             return
-        expected = clock.now() + timedelta(seconds=_left(job, seconds))
+        expected = clock.now() + timedelta(seconds=archive.left(job, seconds))
         waits_for = f"the archive of {replica.store!r}, until about {expected:%Y-%m-%d %H:%M} UTC"
-        yield Step({}, {**_progress(replica, done=False), "waits_for": waits_for}, wait=interval(seconds))
+        yield Step({}, {**_progress(replica, done=False), "waits_for": waits_for}, wait=archive.interval(seconds))
 
 
 def _look(services: Services, sha256: bytes) -> tuple[Replica, int]:
@@ -87,13 +63,6 @@ def _look(services: Services, sha256: bytes) -> tuple[Replica, int]:
         except Unavailable as error:
             problem = error
     raise problem
-
-
-def _left(job: Job, seconds: int) -> int:
-    """Of the time that it takes as a rule; late, it may come any moment. The two clocks need not agree: this is only
-    said."""
-    gone = max(clock.now() - job.created_at, timedelta(0))
-    return round(max(timedelta(seconds=seconds) - gone, interval(seconds)).total_seconds())
 
 
 def _progress(replica: Replica, *, done: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from core.sections import GIB
 from metadata.demotion import Home, Move
 from pipeline.jobs.counting import count_all
-from pipeline.jobs.policy import STRETCH, choice, filters
+from pipeline.jobs.demotion import STRETCH, choice, filters
 from pipeline.services import Services
 
 

@@ -25,17 +25,17 @@ from core.errors import Archived, Forbidden, Interrupted, NotFound, StoreUnavail
 from core.failpoints import failpoint
 from core.model import Job, Replica
 from metadata.inventory import Named, Place
-from pipeline.catalogue.keys import is_segment
 from pipeline.jobs.counting import COUNTING, counted
 from pipeline.jobs.flow import LARGE_BYTES, RETRY, Heed
 from pipeline.jobs.heads import Heads
-from pipeline.jobs.running import Step
+from pipeline.jobs.runner import Step
 from pipeline.jobs.verification_progress import Progress, Verification
+from pipeline.journal.keys import is_segment
 from pipeline.maintenance import delete_garbage
-from pipeline.recovery.catching_up import REACH
-from pipeline.remaking import make_again
 from pipeline.replicas.copying import check, try_copy
-from pipeline.replicas.rules import compare
+from pipeline.replicas.objects import REACH
+from pipeline.replicas.rerender import make_again
+from pipeline.rules.in_force import compare
 from pipeline.services import Services
 from storage.object_keys import MARKER, named
 from storage.throttle import Throttle, rest

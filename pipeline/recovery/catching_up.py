@@ -14,24 +14,19 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
 
 from core.errors import Archived, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from metadata.inventory import Named
-from pipeline.jobs.orphans import batches
 from pipeline.replicas import sources
 from pipeline.replicas.identification import require_ours
+from pipeline.replicas.objects import BATCH, REACH, batches
 from pipeline.services import Services
 from storage.interface import ObjectStore, Stored
 from storage.object_keys import named
 
 log = logging.getLogger(__name__)
-
-BATCH = 500
-REACH: Final = 1 << 40
-"""No database is so many generations behind: such a key is somebody else's, and would use up the sequence."""
 
 
 @dataclass(frozen=True, slots=True)

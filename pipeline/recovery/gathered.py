@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from core.model import BlobFacts, Replica
 from metadata.facts import Deleted, Fact, Recorded, Rendered
-from pipeline.catalogue.lines import Line
-from pipeline.catalogue.newest import BATCH, NewestLines, translated
+from pipeline.journal.lines import Line
+from pipeline.journal.newest import BATCH, NewestLines, translated
 from storage.interface import Stored
 
 F = TypeVar("F", bound=Fact)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from core.errors import Corrupt, Misconfigured, NoStore, NotFound, Unavailable
-from pipeline.catalogue import segments
-from pipeline.catalogue.keys import Segment
-from pipeline.catalogue.lines import Line
-from pipeline.jobs.orphans import BATCH, batches
+from pipeline.journal import segments
+from pipeline.journal.keys import Segment
+from pipeline.journal.lines import Line
 from pipeline.recovery.gathered import Gathered
-from pipeline.replicas.recognition import marker_of
+from pipeline.replicas.objects import BATCH, batches
 from pipeline.services import Services
+from pipeline.stores.recognition import marker_of
 from storage.interface import ObjectStore
 from storage.object_keys import named
 from storage.recognised import bare

@@ -19,13 +19,12 @@ from uuid import UUID
 from core.errors import Corrupt, NotFound, Rejected, Unavailable
 from core.failpoints import failpoint
 from imaging.probe import UNLIMITED, probe
-from pipeline.derive import scratch_root
 from pipeline.recovery import gathering, loading
 from pipeline.recovery.gathered import Gathered, Unnamed
 from pipeline.recovery.gathering import Sources, Told
 from pipeline.recovery.loading import LISTED, Loaded
 from pipeline.replicas.identification import identify_filled
-from pipeline.scratch import scratch
+from pipeline.scratch import scratch, scratch_root
 from pipeline.services import Services
 from storage.reading import verified_blocks
 from storage.recognised import bare
@@ -58,7 +57,7 @@ def rebuild(services: Services, told: Told, *, dry_run: bool = False, save_unnam
         Unavailable, Forbidden: a store or PostgreSQL does not answer; nothing was changed.
         Misconfigured: the stores belong to several installations, or a newer Millrace wrote the catalogue.
     """
-    with scratch(scratch_root(services)) as directory, closing(Gathered(directory)) as gathered:
+    with scratch(scratch_root(services.settings)) as directory, closing(Gathered(directory)) as gathered:
         sources = gathering.gather(services, gathered, told)
         installed = gathering.installation(services, sources)
         if dry_run:

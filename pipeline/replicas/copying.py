@@ -9,8 +9,8 @@ from core.errors import Archived, Corrupt, MillraceError, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
 from pipeline.replicas import sources
-from pipeline.replicas.failover import writing
 from pipeline.services import Services
+from pipeline.stores.failover import writing
 from storage.throttle import UNTHROTTLED, Throttle
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from uuid import UUID
 from core.errors import AlreadyExists, BadRequest, MillraceError, Misconfigured, NoStore, NotFound, StrangeStore
 from core.failpoints import failpoint
 from core.model import Replica
-from pipeline.replicas.recognition import Marker, mark, marker_of, objection
 from pipeline.services import Services
+from pipeline.stores.recognition import Marker, mark, marker_of, objection
 from storage.interface import ObjectStore
 from storage.object_keys import MARKER
 from storage.recognised import bare

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from core.errors import Superseded
 from pipeline.backoff import backoff
-from pipeline.remaking import make_again
 from pipeline.replicas.copying import try_copy
+from pipeline.replicas.rerender import make_again
 from pipeline.services import Services
 
 LEASE = timedelta(minutes=10)

@@ -14,8 +14,8 @@ from typing import BinaryIO, Literal, Protocol
 
 from core.errors import Archived, Busy, Corrupt, MillraceError, NotFound, StoreUnavailable, Unavailable
 from core.model import Replica
-from pipeline.replicas.failover import opened
 from pipeline.services import Services
+from pipeline.stores.failover import opened
 from storage.interface import Span
 from storage.reading import verified_blocks
 from storage.throttle import UNTHROTTLED, Throttle

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 
 from core.settings import Settings
-from pipeline.replicas.recognition import Marker
+from pipeline.stores.recognition import Marker
 from storage.object_keys import MARKER
 from storage.staging import installation
 from tests.app.server import Web

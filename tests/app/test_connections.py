@@ -20,7 +20,7 @@ from database.transactions import Database
 from metadata import migrate
 from metadata.probes import PostgresProbe
 from pipeline import connections
-from pipeline.ingest import Outcome
+from pipeline.uploads.ingest import Outcome
 from tests.app.server import Web, head, running
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

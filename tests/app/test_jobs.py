@@ -14,8 +14,8 @@ import httpx
 import psycopg2
 import pytest
 
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS
 from tests.app.server import Web, running
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

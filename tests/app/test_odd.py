@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from app.body import BODY_MAX
 from app.web import create
-from pipeline.jobs.kinds import KINDS
+from pipeline.jobs.registry import KINDS
 from tests.app.server import Web, head, read_answer, running
 from tests.app.test_memory import high_water_mark
 from tests.pictures import encoded, photo

@@ -72,7 +72,7 @@ def test_every_accepted_type_is_known_by_its_bytes(web: Web, kind: str) -> None:
 
 
 def test_the_id_says_when_the_upload_was_complete_however_long_its_body_took(web: Web) -> None:
-    """Others judge by it what this host can have told of since (pipeline/ingests.py)."""
+    """Others judge by it what this host can have told of since (pipeline/uploads/status.py)."""
     with web.connect() as connection:
         connection.sendall(head("POST", "/assets/a", Content_Length=len(JPEG)) + JPEG[:-1])
         while not web.leftovers():

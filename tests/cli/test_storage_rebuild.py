@@ -13,7 +13,7 @@ from core import settings
 from core.errors import Misconfigured
 from core.sections import Catalogue
 from core.settings import Settings
-from pipeline.catalogue.writing import write
+from pipeline.journal.writing import write
 from tasks import celery_app
 from tests.cli.storage_command import StorageCommand
 from tests.pictures import encoded, photo

@@ -178,7 +178,7 @@ def test_what_is_copied_into_the_image_is_there_and_is_all_that_runs(tmp_path: P
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
-    modules = "app.web, cli.main, tasks.celery_app, pipeline.doctor"
+    modules = "app.web, cli.main, tasks.celery_app, pipeline.doctor.examine"
     code = f"import {modules}, metadata.migrate as m; print(m.__file__, m.head())"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(

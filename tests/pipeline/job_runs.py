@@ -12,8 +12,8 @@ from pathlib import Path
 from uuid import UUID
 
 from core.model import Job
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS, create
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS, create
 from tests.pipeline.line import Line
 
 _CODE = """
@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 from uuid import UUID
 from core.sections import Placement
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS
 from tests.pipeline.test_placement import lined
 
 made = lined(Path(sys.argv[1]), sys.argv[2], *(Placement(**rule) for rule in json.loads(sys.argv[4])))

@@ -16,8 +16,10 @@ from core.model import Asset, Details, Manifest, Variant
 from core.sections import Locks, PathRule, Work
 from core.settings import Settings
 from metadata.paths import AssetPath
-from pipeline import accept, derive, ingest, maintenance
+from pipeline import maintenance
 from pipeline.services import Services, build
+from pipeline.uploads import accept, ingest
+from pipeline.variants import derive
 from storage.object_keys import MARKER
 
 under_every_lock = pytest.mark.parametrize("locks", ["local", "always", "never"])

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from core.model import Asset, BlobFacts, Job, JobState
 from core.sections import Demotion, Placement
-from pipeline.jobs import policy
+from pipeline.jobs import demotion
 from tests.pipeline import job_runs
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import stores
@@ -26,7 +26,7 @@ def ruled(home: Path, database_url: str, *rules: Mapping[str, Any], placement: t
 
 def demote(line: Line) -> Job:
     """A whole run of the rules."""
-    done = job_runs.run(line, policy.KIND)
+    done = job_runs.run(line, demotion.KIND)
     assert (done.state, done.error) == (JobState.DONE, None)
     return done
 

@@ -17,8 +17,8 @@ from core.errors import BadRequest, DigestMismatch, IncompleteBody, TooLarge, Un
 from core.model import Details
 from core.sections import Limits
 from metadata.paths import AssetPath
-from pipeline.accept import accept, fingerprint, keyed_asset_id
-from pipeline.hashing import LARGE, Sha256
+from pipeline.uploads.accept import accept, fingerprint, keyed_asset_id
+from pipeline.uploads.hashing import LARGE, Sha256
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Body, Line
 

@@ -14,8 +14,8 @@ import pytest
 
 from core.model import Asset, VariantState
 from core.sections import Variants
-from pipeline import derive
-from pipeline.ingest import Outcome
+from pipeline.uploads.ingest import Outcome
+from pipeline.variants import derive
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 

@@ -17,11 +17,11 @@ from core.sections import Catalogue
 from metadata.facts import Deleted, Fact, Recorded, Rendered
 from metadata.outbox import Outbox
 from metadata.paths import AssetPath
-from pipeline import change
-from pipeline.catalogue import segments, writing
-from pipeline.catalogue.keys import Segment
-from pipeline.catalogue.lines import Line
-from pipeline.catalogue.writing import write
+from pipeline.assets import deletion
+from pipeline.journal import segments, writing
+from pipeline.journal.keys import Segment
+from pipeline.journal.lines import Line
+from pipeline.journal.writing import write
 from storage.interface import ObjectStore, Stored
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line as Pipeline
@@ -76,8 +76,8 @@ def test_what_is_written_down_is_what_there_is(line: Pipeline) -> None:
 def test_every_line_comes_back_as_it_was(line: Pipeline) -> None:
     bring(line, "/a.jpg")
     bring(line, "/b.jpg", 1)
-    change.delete(line.services, AssetPath.from_text("/a.jpg"), 0, purge=True)
-    change.delete(line.services, AssetPath.from_text("/b.jpg"), 0, purge=False)
+    deletion.delete(line.services, AssetPath.from_text("/a.jpg"), 0, purge=True)
+    deletion.delete(line.services, AssetPath.from_text("/b.jpg"), 0, purge=False)
     write(line.services)
     found = read(line.services.store("main"))
     assert len({type(one.fact) for one in found}) == 3
@@ -135,7 +135,7 @@ def test_who_writes_last_does_not_say_what_is_true(line: Pipeline, tmp_path: Pat
     outbox = line.services.metadata.outbox
     events = outbox.page(0, 10)
     known = outbox.facts(events)
-    change.delete(line.services, AssetPath.from_text("/a.jpg"), 0, purge=False)
+    deletion.delete(line.services, AssetPath.from_text("/a.jpg"), 0, purge=False)
     write(line.services)
     with segments.draft(tmp_path) as late:
         for version, fact in known:
@@ -148,7 +148,7 @@ def test_who_writes_last_does_not_say_what_is_true(line: Pipeline, tmp_path: Pat
 def test_a_catalogue_that_is_lost_is_begun_anew_with_everything(line: Pipeline) -> None:
     for number in range(2):
         bring(line, f"/{number}.jpg", number)
-    change.delete(line.services, AssetPath.from_text("/0.jpg"), 0, purge=False)
+    deletion.delete(line.services, AssetPath.from_text("/0.jpg"), 0, purge=False)
     write(line.services)
     before = {repr(one) for one in facts(line)}
     line.services.store("main").delete(keys(line))

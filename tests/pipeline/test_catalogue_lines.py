@@ -10,10 +10,10 @@ import pytest
 from core.errors import Corrupt, Misconfigured
 from core.sections import Catalogue
 from metadata.facts import Deleted, Recorded, Rendered
-from pipeline.catalogue import segments
-from pipeline.catalogue.keys import Segment, is_segment, uncovered
-from pipeline.catalogue.lines import Line
-from pipeline.catalogue.writing import write
+from pipeline.journal import segments
+from pipeline.journal.keys import Segment, is_segment, uncovered
+from pipeline.journal.lines import Line
+from pipeline.journal.writing import write
 from tests.pipeline.line import Line as Pipeline
 from tests.pipeline.test_catalogue import bring, line
 

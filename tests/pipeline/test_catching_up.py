@@ -17,10 +17,10 @@ import pytest
 
 from core.errors import Misconfigured
 from core.model import Asset, JobState
-from pipeline.jobs import migration, orphans, verification
+from pipeline.jobs import gc, migration, verification
 from pipeline.recovery.catching_up import REACH, CaughtUp, catch_up
 from pipeline.replicas.quarantine import verdict
-from pipeline.replicas.recognition import Marker, mark
+from pipeline.stores.recognition import Marker, mark
 from storage.interface import Stored
 from storage.object_keys import MARKER
 from storage.recognised import bare
@@ -92,7 +92,7 @@ def recorded(line: Line, asset: Asset) -> list[str]:
 
 def generations(line: Line) -> list[int]:
     objects = [one.key for name in line.services.stores for one in line.services.store(name).scan()]
-    return [found[1] for key in objects if (found := orphans.named(key)) is not None]
+    return [found[1] for key in objects if (found := gc.named(key)) is not None]
 
 
 def test_no_key_is_used_twice_and_what_came_later_is_told(host: Host) -> None:
@@ -233,7 +233,7 @@ def test_beside_gc_an_object_is_taken_or_removed_and_never_both(host: Host) -> N
         key, BytesIO(body), size=len(body), sha256=asset.blob.sha256, media_type="image/jpeg"
     )
     age(line, key, "far")
-    found = orphans.named(key)
+    found = gc.named(key)
     assert found is not None
     url = line.settings.database_url
     assert url is not None

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from metadata.paths import AssetPath
-from pipeline import change, ingests, maintenance
-from pipeline.ingest import Outcome
+from pipeline import maintenance
+from pipeline.assets import deletion
+from pipeline.uploads import status
+from pipeline.uploads.ingest import Outcome
 from tests.pictures import encoded, photo
 from tests.pipeline.line import WORK, Line, under_every_lock
 
@@ -23,7 +25,7 @@ A, B = AssetPath.from_text("/a.jpg"), AssetPath.from_text("/b.jpg")
 def test_a_deleted_asset_is_gone_at_once_and_its_bytes_after_the_grace(line: Line) -> None:
     asset = line.bring("/a.jpg", PICTURE)
     assert len(line.objects()) == 3
-    assert change.delete(line.services, A, 0, purge=False) is not None
+    assert deletion.delete(line.services, A, 0, purge=False) is not None
     assert line.services.metadata.assets.newest(A) is None
     assert line.services.metadata.assets.by_id(asset.id) is None
     line.collect()
@@ -33,11 +35,11 @@ def test_a_deleted_asset_is_gone_at_once_and_its_bytes_after_the_grace(line: Lin
 def test_within_the_grace_the_bytes_stay_unless_purged(tmp_path: Path, database_url: str) -> None:
     line = Line(tmp_path, database_url, work=WORK.model_copy(update={"gc_grace_seconds": 3600}))
     line.bring("/a.jpg", PICTURE)
-    change.delete(line.services, A, 0, purge=False)
+    deletion.delete(line.services, A, 0, purge=False)
     line.collect()
     assert len(line.objects()) == 3
     line.bring("/b.jpg", PICTURE)
-    change.delete(line.services, B, 0, purge=True)
+    deletion.delete(line.services, B, 0, purge=True)
     line.collect()
     assert line.objects() == {}
     line.close()
@@ -47,10 +49,10 @@ def test_nobody_waits_for_what_was_purged(line: Line) -> None:
     """A retry of the upload, with its key, has no asset to be shown any more."""
     manifest = line.accept("/a.jpg", PICTURE)
     line.ingest(manifest.id)
-    assert ingests.wait(line.services, manifest.id, 0) is not None
-    change.delete(line.services, A, 0, purge=True)
+    assert status.wait(line.services, manifest.id, 0) is not None
+    deletion.delete(line.services, A, 0, purge=True)
     began = time.monotonic()
-    assert ingests.wait(line.services, manifest.id, 30) is None
+    assert status.wait(line.services, manifest.id, 30) is None
     assert time.monotonic() - began < 20
 
 
@@ -58,7 +60,7 @@ def test_nobody_waits_for_what_was_purged(line: Line) -> None:
 def test_what_another_asset_holds_stays_and_purge_says_so(line: Line) -> None:
     line.bring("/a.jpg", PICTURE)
     other = line.bring("/b.jpg", PICTURE)
-    deleted = change.delete(line.services, A, 0, purge=True)
+    deleted = deletion.delete(line.services, A, 0, purge=True)
     assert deleted is not None
     assert [held.id for held in deleted.still_held] == [other.id]
     line.collect()
@@ -70,7 +72,7 @@ def test_an_upload_that_comes_again_after_the_delete_stays_deleted(line: Line, a
     manifest = line.accept("/a.jpg", PICTURE)
     arm("ingest.after-record", "errno EIO")  # recorded, but the entry stays
     assert line.ingest(manifest.id) is Outcome.AGAIN
-    change.delete(line.services, A, 0, purge=False)
+    deletion.delete(line.services, A, 0, purge=False)
     assert line.ingest(manifest.id) is Outcome.STORED
     assert line.services.metadata.assets.newest(A) is None
     assert line.due() == []
@@ -81,7 +83,7 @@ def test_a_collector_that_wakes_late_deletes_nothing_that_lives(
     line: Line, arm: Callable[..., None], step: str
 ) -> None:
     line.bring("/a.jpg", PICTURE)
-    change.delete(line.services, A, 0, purge=True)
+    deletion.delete(line.services, A, 0, purge=True)
     arm(step, "sleep 1.5")
     late = threading.Thread(target=maintenance.collect_garbage, args=(line.services,))
     late.start()
@@ -120,7 +122,7 @@ def test_bytes_deleted_and_ingested_again_and_again_beside_a_collector_are_never
                 pass
             assert line.services.metadata.assets.by_id(manifest.asset_id) is not None
             assert line.holds(PICTURE)
-            change.delete(line.services, AssetPath.from_text(path), 0, purge=True)
+            deletion.delete(line.services, AssetPath.from_text(path), 0, purge=True)
     finally:
         over.set()
         collector.join()

@@ -11,12 +11,12 @@ from core.model import JobState
 from core.sections import Retention
 from metadata.facts import Deleted, Recorded
 from metadata.paths import AssetPath
-from pipeline import change
-from pipeline.catalogue import compaction, segments
-from pipeline.catalogue.compaction import MOST_BYTES, RUN, SMALLEST_BYTES, chosen, compact
-from pipeline.catalogue.keys import Segment
-from pipeline.catalogue.writing import write
-from pipeline.jobs import migration, orphans, verification
+from pipeline.assets import deletion
+from pipeline.jobs import gc, migration, verification
+from pipeline.journal import compaction, segments
+from pipeline.journal.compaction import MOST_BYTES, RUN, SMALLEST_BYTES, chosen, compact
+from pipeline.journal.keys import Segment
+from pipeline.journal.writing import write
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line
 from tests.pipeline.test_catalogue import bring, facts, keys, line, lined
@@ -39,7 +39,7 @@ def paths(line: Line, store: str = "main") -> set[str]:
 
 
 def delete(line: Line, path: str) -> None:
-    change.delete(line.services, AssetPath.from_text(path), 0, purge=False)
+    deletion.delete(line.services, AssetPath.from_text(path), 0, purge=False)
 
 
 def test_neighbours_of_a_like_size_are_chosen() -> None:
@@ -169,7 +169,7 @@ def test_a_migration_that_dies_while_it_takes_it_along_loses_nothing(line: Line,
 
 def test_gc_and_verify_count_it_as_what_it_is(line: Line) -> None:
     written(line, 2)
-    for kind in (orphans.KIND, verification.KIND):
+    for kind in (gc.KIND, verification.KIND):
         done = run(line, kind)
         assert done.state is JobState.DONE
         assert [done.progress[name] for name in ("catalogue", "foreign", "orphans")] == [2, 0, 0]

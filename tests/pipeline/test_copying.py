@@ -10,8 +10,8 @@ import pytest
 
 from core.model import Asset, Job, JobState
 from pipeline.jobs import migration
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS, create
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS, create
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, read

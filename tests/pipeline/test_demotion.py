@@ -16,8 +16,8 @@ from core.settings import Settings
 from metadata.collection import Held
 from metadata.demotion import Home, Move
 from metadata.references import Reference
-from pipeline.replicas.demotion import Demotions
-from pipeline.replicas.placement import Placements
+from pipeline.rules.demotion import Demotions
+from pipeline.rules.placement import Placements
 from storage.registry import options_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -13,9 +13,10 @@ import pytest
 
 from core.model import BlobFacts, FailureReason, VariantState
 from core.sections import Locks, Variants
-from pipeline import derive, failures
-from pipeline.ingest import Outcome
-from pipeline.replicas.place import place
+from pipeline import failures
+from pipeline.replicas.put_reserved import place
+from pipeline.uploads.ingest import Outcome
+from pipeline.variants import derive
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line, under_every_lock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import NotFound
-from pipeline import ingest
+from pipeline.uploads import ingest
 from storage.interface import Stored
 from storage.recognised import bare
 from tests.pictures import encoded, photo

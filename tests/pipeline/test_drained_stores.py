@@ -10,10 +10,11 @@ import pytest
 
 from core.model import JobState
 from core.sections import Placement
-from pipeline import derive, ingest
-from pipeline.jobs import kinds, running
-from pipeline.replicas.place import place
+from pipeline.jobs import registry, runner
+from pipeline.replicas.put_reserved import place
 from pipeline.replicas.repair import repair
+from pipeline.uploads import ingest
+from pipeline.variants import derive
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, lined
@@ -36,8 +37,8 @@ def line(tmp_path: Path, database_url: str, request: pytest.FixtureRequest) -> I
 
 def empty(line: Line) -> None:
     """From a worker that hears of nothing but what is in the database."""
-    job = kinds.create(line.services, "migrate", {"source": "fast", "target": "far", "delete_source": True})
-    done = running.run(line.services, kinds.KINDS, job.id)
+    job = registry.create(line.services, "migrate", {"source": "fast", "target": "far", "delete_source": True})
+    done = runner.run(line.services, registry.KINDS, job.id)
     assert done is not None
     assert done.state is JobState.DONE
 
@@ -59,7 +60,7 @@ def once(call: Callable[[], None], before: Callable[..., Any], *, after: bool) -
 
 def forgetting_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that plans has just heard that all stores take what comes, and asks no more for long."""
-    monkeypatch.setattr("pipeline.services.STATES_SECONDS", 3600.0)
+    monkeypatch.setattr("pipeline.stores.states.STATES_SECONDS", 3600.0)
     line.services.placements.forget_states()
     assert line.services.placements.states() == {}
 

@@ -15,9 +15,10 @@ import pytest
 from core.errors import StoreUnavailable
 from core.model import Asset
 from core.sections import Placement
-from pipeline.ingest import Outcome
-from pipeline.read import open_blob
-from pipeline.replicas import failover, repair, sources
+from pipeline.assets.read import open_blob
+from pipeline.replicas import repair, sources
+from pipeline.stores import failover
+from pipeline.uploads.ingest import Outcome
 from storage.interface import ObjectStore, Span, Stored
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

@@ -15,9 +15,9 @@ import pytest
 from core.errors import StoreUnavailable
 from core.model import Asset, Job, JobState
 from core.sections import Placement
-from pipeline.jobs import applying, heads, live_progress, migration, policy, verification
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS, create
+from pipeline.jobs import applying, demotion, heads, live_progress, migration, verification
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS, create
 from pipeline.leaving import give_everything_back
 from pipeline.replicas.repair import repair
 from storage import throttle
@@ -57,7 +57,7 @@ CASES: Mapping[str, Case] = {
     "checking what is there": (migration.KIND, {**MOVE, "delete_source": True}, is_in_far_unverified),
     "verifying": (verification.KIND, {"stores": ["main"]}, nothing),
     "repairing": (verification.KIND, {"stores": ["far"]}, is_lost_in_far),
-    "demoting": (policy.KIND, {}, nothing),
+    "demoting": (demotion.KIND, {}, nothing),
 }
 
 
@@ -122,7 +122,7 @@ def until(condition: Callable[[], object]) -> None:
 MANY = 4
 COUNTED: Mapping[str, tuple[str, Mapping[str, object]]] = {
     migration.KIND: ("copied", MOVE),
-    policy.KIND: ("moved", {}),
+    demotion.KIND: ("moved", {}),
     applying.KIND: ("copied", {}),
 }
 
@@ -131,7 +131,7 @@ COUNTED: Mapping[str, tuple[str, Mapping[str, object]]] = {
 def test_what_was_settled_before_a_pause_is_counted(line: Line, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though no step came between."""
     counter, arguments = COUNTED[kind]
-    for module in (migration, policy, applying):
+    for module in (migration, demotion, applying):
         monkeypatch.setattr(module, "STEP_SECONDS", 100)
     for number in range(MANY):
         age(line, line.bring(f"/bare/{number}.jpg", encoded(photo(40 + number, 30), "JPEG")), days=100)

@@ -13,8 +13,10 @@ import pytest
 from core.errors import IdempotencyConflict
 from core.model import Details, VariantState
 from metadata.paths import AssetPath
-from pipeline import change, ingest, maintenance
-from pipeline.ingest import Outcome
+from pipeline import maintenance
+from pipeline.assets import deletion
+from pipeline.uploads import ingest
+from pipeline.uploads.ingest import Outcome
 from storage.staging.entry import encode_tail, read_manifest, read_trailer
 from tests.pictures import animated, encoded, photo
 from tests.pipeline.line import WORK, Line, under_every_lock
@@ -163,7 +165,7 @@ def test_one_key_is_one_asset_even_after_it_was_deleted(line: Line) -> None:
     again = line.accept("/a.jpg", PICTURE, key="k")
     assert again.asset_id == first.asset_id
 
-    change.delete(line.services, AssetPath.from_text("/a.jpg"), 0, purge=False)
+    deletion.delete(line.services, AssetPath.from_text("/a.jpg"), 0, purge=False)
     with pytest.raises(IdempotencyConflict):
         line.accept("/a.jpg", OTHER, key="k")
     third = line.accept("/a.jpg", PICTURE, key="k")

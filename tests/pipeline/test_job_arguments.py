@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from core.errors import BadRequest
-from pipeline.jobs import migration, orphans, verification
-from pipeline.jobs.kinds import create
+from pipeline.jobs import gc, migration, verification
+from pipeline.jobs.registry import create
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import lined
 
 GOOD: dict[str, dict[str, object]] = {
     migration.KIND: {"source": "main", "target": "far"},
     verification.KIND: {},
-    orphans.KIND: {},
+    gc.KIND: {},
 }
-WITH_STORES = [verification.KIND, orphans.KIND]
+WITH_STORES = [verification.KIND, gc.KIND]
 WITH_A_RATE = [migration.KIND, verification.KIND]
 
 

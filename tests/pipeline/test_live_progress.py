@@ -11,8 +11,8 @@ import pytest
 
 from core.model import Job, JobState
 from pipeline.jobs import live_progress, migration, verification
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS, create
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS, create
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import lined, read

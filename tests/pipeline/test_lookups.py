@@ -15,9 +15,10 @@ from core.model import Asset, BlobFacts, Details, Variant
 from core.sections import Cache
 from metadata.paths import AssetPath
 from metadata.variants import Variants
-from pipeline import change, lookup_json, read
+from pipeline.assets import deletion, read
 from pipeline.installation import await_redis_prefix
-from pipeline.waiting import VariantWaits
+from pipeline.lookups import codec
+from pipeline.variants.waiting import VariantWaits
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line, settings, under_every_lock
 
@@ -129,7 +130,7 @@ def test_by_default_what_is_deleted_is_gone_everywhere_at_once(make: Callable[..
     one.bring("/a.jpg", PICTURE)
     for line in (one, other):
         assert get(line, profile="thumb")
-    change.delete(one.services, PATH, 0, purge=False)
+    deletion.delete(one.services, PATH, 0, purge=False)
     assert not shows(one)
     assert not shows(other)
     assert not shows(other, 0)
@@ -143,7 +144,7 @@ def test_a_cached_asset_is_gone_at_once_where_it_was_deleted_and_elsewhere_after
     for line in (one, other):
         assert shows(line)
         assert shows(line, 0)
-    change.delete(one.services, PATH, 0, purge=False)
+    deletion.delete(one.services, PATH, 0, purge=False)
     deleted = time.monotonic()
     assert not shows(one)
     assert not shows(one, 0)
@@ -159,7 +160,7 @@ def test_through_redis_a_deleted_asset_is_gone_everywhere_at_once(make: Callable
     one.bring("/a.jpg", encoded(photo(50, 40), "PNG"))
     for line in (one, other):
         assert [shows(line, entry) for entry in (None, 0, 1)] == [True] * 3
-    change.delete(one.services, PATH, 1, purge=False)
+    deletion.delete(one.services, PATH, 1, purge=False)
     for line in (one, other):
         assert [shows(line, entry) for entry in (0, 1)] == [True, False]
         assert read.find(line.services, PATH, None).entry == 0
@@ -176,7 +177,7 @@ def test_who_looked_before_the_delete_does_not_bring_it_back(
 
     def slowly(path: AssetPath) -> Asset | None:
         found = look(path)
-        change.delete(line.services, PATH, 0, purge=False)
+        deletion.delete(line.services, PATH, 0, purge=False)
         return found
 
     with monkeypatch.context() as patch:
@@ -191,7 +192,7 @@ def test_a_delete_of_unknown_outcome_is_looked_up(make: Callable[..., Line], arm
     assert shows(line)
     arm("delete.after-commit", "errno EIO")
     with pytest.raises(OSError, match="Input/output"):
-        change.delete(line.services, PATH, 0, purge=False)
+        deletion.delete(line.services, PATH, 0, purge=False)
     assert not shows(line)
 
 
@@ -233,7 +234,7 @@ def test_a_reader_beside_all_of_it(line: Line) -> None:
         get(line, w="17")
     line.derive(line.services.metadata.variants.due_sources(1)[0])
     assert get(line, w="17")
-    change.delete(line.services, PATH, 0, purge=True)
+    deletion.delete(line.services, PATH, 0, purge=True)
     line.collect()
     assert not shows(line)
     assert line.objects() == {}
@@ -242,11 +243,11 @@ def test_a_reader_beside_all_of_it(line: Line) -> None:
 def test_json_keeps_everything(make: Callable[..., Line]) -> None:
     line = make()
     asset = line.bring("/a.jpg", PICTURE, details=Details("alt ä", {"k": "v"}, ("t", "u")))
-    assert lookup_json.asset_from(lookup_json.asset_to(asset)) == asset
+    assert codec.asset_from(codec.asset_to(asset)) == asset
     replicas = line.services.metadata.blobs.replicas(asset.blob.sha256)
-    assert lookup_json.replicas_from(lookup_json.replicas_to(replicas)) == replicas
+    assert codec.replicas_from(codec.replicas_to(replicas)) == replicas
     blob = BlobFacts(bytes(range(32)), 5, "image/png")
-    assert lookup_json.blob_from(lookup_json.blob_to(blob)) == blob
+    assert codec.blob_from(codec.blob_to(blob)) == blob
 
 
 @pytest.mark.parametrize("text", ["", "x", "null", "1", '[["zz",1,"x"]]', '{"image": 1}', "[[1, 2], 3]"])

@@ -22,13 +22,13 @@ from app.threads import Threads
 from coordination.leased_locks import LeasedLocks
 from core.model import VariantState
 from core.queues import BEAT
-from pipeline import drain
 from pipeline.copies import keeper
 from pipeline.jobs.live_progress import LiveProgress
 from pipeline.renewal import Renewal
-from pipeline.replicas.accesses import WrittenAccesses
-from pipeline.sweep import Sweep
-from pipeline.waiting import VariantWaits
+from pipeline.stores.read_tracking import WrittenAccesses
+from pipeline.uploads import ingest_loop
+from pipeline.uploads.sweep import Sweep
+from pipeline.variants.waiting import VariantWaits
 from tasks import base, derive, ingest, maintenance, reading
 from tasks.clock import Clock
 from tasks.hints import CeleryHints
@@ -102,7 +102,7 @@ def sweep(line: Line, stack: ExitStack) -> Callable[[], object]:
 
 
 def lane(line: Line, stack: ExitStack) -> Callable[[], object]:
-    return lambda: drain.drain(line.services, line.accept("/bare/a.jpg", PICTURE).id)
+    return lambda: ingest_loop.drain(line.services, line.accept("/bare/a.jpg", PICTURE).id)
 
 
 def work_lane(line: Line, stack: ExitStack) -> Callable[[], object]:
@@ -163,10 +163,10 @@ ONE_CALL = {
     "cli/bulk_upload.py": "of a client: its error ends the command with its words",
     "cli/first_run.py": "sends the examples once",
     "core/silence.py": "one look, which logs what it did not foresee",
-    "pipeline/doctor.py": "one question, whose failure is a finding",
-    "pipeline/drain.py": "one turn, whose steps are guarded",
-    "pipeline/replicas/failover.py": "one opening, whose error is raised by the one who waits",
-    "pipeline/watchdog.py": "one kill",
+    "pipeline/doctor/examine.py": "one question, whose failure is a finding",
+    "pipeline/uploads/ingest_loop.py": "one turn, whose steps are guarded",
+    "pipeline/stores/failover.py": "one opening, whose error is raised by the one who waits",
+    "pipeline/isolation/watchdog.py": "one kill",
     "storage/s3/multipart.py": "one request that is not waited for",
     "tasks/base.py": "gives back what was begun, once, when the process ends",
 }

@@ -14,10 +14,10 @@ import pytest
 from core.errors import BadRequest, StoreUnavailable
 from core.model import Asset, Job, JobState
 from metadata.paths import AssetPath
-from pipeline import change
+from pipeline.assets import deletion
 from pipeline.jobs import migration
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS, create, find
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS, create, find
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_placement import held_by, lined, read
@@ -249,7 +249,7 @@ def test_gc_leaves_the_source_that_was_to_stay(line: Line) -> None:
     migrate(line)
     time.sleep(1.1)
     line.bring("/other.jpg", body)
-    change.delete(line.services, AssetPath.from_text("/bare/0.jpg"), 0, purge=False)
+    deletion.delete(line.services, AssetPath.from_text("/bare/0.jpg"), 0, purge=False)
     line.collect()
     assert held_by(line, asset.blob) == ["far", "main"]
 

@@ -11,9 +11,10 @@ from uuid import uuid4
 import pytest
 
 from metadata.paths import AssetPath
-from pipeline import change, maintenance
-from pipeline.catalogue.writing import write
-from pipeline.jobs import orphans, verification
+from pipeline import maintenance
+from pipeline.assets import deletion
+from pipeline.jobs import gc, verification
+from pipeline.journal.writing import write
 from pipeline.recovery.rebuilding import rebuild
 from pipeline.replicas import repair
 from tests.pictures import encoded, photo
@@ -69,14 +70,14 @@ def files(root: Path) -> dict[str, bytes]:
 
 def do_all(line: Line, tmp_path: Path, url: str) -> None:
     """Everything that lists the store, removes from it or concludes from it."""
-    change.delete(line.services, AssetPath.from_text("/bare/0.jpg"), 0, purge=True)
+    deletion.delete(line.services, AssetPath.from_text("/bare/0.jpg"), 0, purge=True)
     line.collect()
     maintenance.sweep_stores(line.services)
     repair.repair(line.services)
     write(line.services)
     progress = run(line, verification.KIND).progress
     assert (progress["missing"], progress["corrupt"], progress["orphans"], progress["removed"]) == (0, 0, 0, 0)
-    assert run(line, orphans.KIND, grace_seconds=0).progress["removed"] == 0
+    assert run(line, gc.KIND, grace_seconds=0).progress["removed"] == 0
     anew = Line(tmp_path, url, stores=line.settings.stores)
     assert rebuild(anew.services, lambda what, done, total: None).complete
     assert anew.services.metadata.inventory.installation() == line.services.installation.ask()

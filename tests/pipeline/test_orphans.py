@@ -18,9 +18,9 @@ import pytest
 from core.errors import BadRequest, Misconfigured
 from core.model import Asset, BlobFacts, Job, JobState
 from metadata.paths import AssetPath
-from pipeline import change
-from pipeline.jobs import orphans
-from pipeline.jobs.kinds import create
+from pipeline.assets import deletion
+from pipeline.jobs import gc
+from pipeline.jobs.registry import create
 from pipeline.replicas.identification import identify, is_ours
 from storage.object_keys import MARKER
 from storage.recognised import bare
@@ -41,8 +41,8 @@ def line(tmp_path: Path, database_url: str) -> Iterator[Line]:
     made.close()
 
 
-def gc(line: Line, watch: Callable[[Job], None] = lambda job: None, **arguments: object) -> Job:
-    return run(line, orphans.KIND, watch, **arguments)
+def collected(line: Line, watch: Callable[[Job], None] = lambda job: None, **arguments: object) -> Job:
+    return run(line, gc.KIND, watch, **arguments)
 
 
 def put(line: Line, key: str, body: bytes = b"left over", store: str = "main") -> str:
@@ -95,7 +95,7 @@ def test_orphans_go_and_everything_else_stays(line: Line) -> None:
     kept = keys(line)
     foreign = [put(line, "somebody/else.txt"), put(line, f"{'ab' * 32}.01"), put(line, f"{'AB' * 32}.1")]
     gone = [orphan(line, number) for number in range(3)]
-    job = gc(line, grace_seconds=0)
+    job = collected(line, grace_seconds=0)
     assert job.state is JobState.DONE
     assert [job.progress[name] for name in ("orphans", "removed", "foreign", "young")] == [3, 3, 3, 0]
     assert sorted(keys(line)) == sorted([*kept, *foreign])
@@ -107,9 +107,9 @@ def test_orphans_go_and_everything_else_stays(line: Line) -> None:
 def test_what_is_young_stays_until_it_is_old(line: Line) -> None:
     key = orphan(line)
     age(line, key, seconds=60)
-    assert gc(line).progress["young"] == 1
+    assert collected(line).progress["young"] == 1
     assert keys(line) == [key]
-    assert gc(line, grace_seconds=30).progress["removed"] == 1
+    assert collected(line, grace_seconds=30).progress["removed"] == 1
     assert keys(line) == []
 
 
@@ -120,7 +120,7 @@ def test_nothing_goes_under_a_reservation(line: Line, monkeypatch: pytest.Monkey
     [reserved] = line.services.metadata.blobs.reserve([(facts, "main")], grace=NOW)
     key = put(line, reserved.replica.key)
     age(line, key)
-    assert gc(line, grace_seconds=0).progress["orphans"] == 0
+    assert collected(line, grace_seconds=0).progress["orphans"] == 0
     assert keys(line) == [key]
 
 
@@ -128,15 +128,15 @@ def test_objects_that_the_database_has_not_come_to_stay(line: Line) -> None:
     """It came from a backup: their generations may yet be given out, and what they hold may be wanted."""
     key = put(line, f"{hashlib.sha256(b'left over').hexdigest()}.{10**9}")
     age(line, key)
-    job = gc(line, grace_seconds=0)
+    job = collected(line, grace_seconds=0)
     assert (job.progress["ahead"], job.progress["orphans"]) == (1, 0)
     assert keys(line) == [key]
 
 
 def test_what_the_rows_let_go_goes_at_once(line: Line) -> None:
     asset = line.bring("/bare/a.jpg", PICTURE)
-    change.delete(line.services, AssetPath.from_text("/bare/a.jpg"), asset.entry, purge=True)
-    assert gc(line).progress["removed"] == 1
+    deletion.delete(line.services, AssetPath.from_text("/bare/a.jpg"), asset.entry, purge=True)
+    assert collected(line).progress["removed"] == 1
     assert keys(line) == []
 
 
@@ -147,12 +147,12 @@ def lose_marker(line: Line, store: str) -> None:
 def test_a_store_without_the_marker_is_refused_with_the_command(line: Line) -> None:
     key = orphan(line)
     lose_marker(line, "main")
-    job = gc(line)
+    job = collected(line)
     assert job.state is JobState.FAILED
     assert "storage identify main" in str(job.error)
     assert key in [path.name for path in (line.settings.home / "main").rglob("*")]
     identify(line.services, "main")
-    assert gc(line, stores=["main"]).progress["removed"] == 1
+    assert collected(line, stores=["main"]).progress["removed"] == 1
     assert keys(line) == []
 
 
@@ -165,7 +165,7 @@ def test_another_installation_removes_nothing(
     before = contents(tmp_path / "main")
     other = lined(tmp_path, make_database(template_database))
     whose = line.services.installation.ask()
-    assert f"belongs to the installation {whose}" in str(gc(other, stores=["main"]).error)
+    assert f"belongs to the installation {whose}" in str(collected(other, stores=["main"]).error)
     for take_over in (None, uuid4()):
         with pytest.raises(BadRequest, match=f"--take-over {whose}"):
             identify(other.services, "main", take_over=take_over)
@@ -173,7 +173,7 @@ def test_another_installation_removes_nothing(
     identify(other.services, "main", take_over=whose)
     assert is_ours(other.services, "main")
     assert not is_ours(line.services, "main")
-    assert gc(other, stores=["main"], grace_seconds=0).progress["ahead"] == 1  # whatever it is told
+    assert collected(other, stores=["main"], grace_seconds=0).progress["ahead"] == 1  # whatever it is told
     identify(line.services, "main", take_over=other.services.installation.ask())
     assert read(line, asset) == PICTURE
     other.close()
@@ -206,19 +206,19 @@ def test_something_else_in_the_place_of_the_marker_is_no_marker(line: Line) -> N
     store.put(MARKER, BytesIO(b"hello"), size=5, sha256=hashlib.sha256(b"hello").digest(), media_type="text/plain")
     with pytest.raises(Misconfigured, match="not a marker"):
         identify(line.services, "main")
-    assert gc(line, stores=["main"]).state is JobState.FAILED
+    assert collected(line, stores=["main"]).state is JobState.FAILED
 
 
 def test_a_dry_run_changes_nothing(line: Line, tmp_path: Path) -> None:
     line.bring("/a.jpg", PICTURE)
     gone = line.bring("/b.jpg", encoded(photo(50, 50), "JPEG"))
-    change.delete(line.services, AssetPath.from_text("/b.jpg"), gone.entry, purge=True)
+    deletion.delete(line.services, AssetPath.from_text("/b.jpg"), gone.entry, purge=True)
     orphan(line)
     age(line, orphan(line, 1), seconds=5)
     put(line, "somebody/else.txt")
     line.services.metadata.blobs.reserve([(gone.blob, "fast")], grace=NOW)
     before = contents(tmp_path), rows(line)
-    progress, _ = orphans.survey(line.services, orphans.Collection.of(line.services, {}))
+    progress, _ = gc.survey(line.services, gc.Collection.of(line.services, {}))
     assert (progress.orphans, progress.orphan_bytes, progress.young, progress.foreign) == (1, 11, 1, 1)
     assert (contents(tmp_path), rows(line)) == before
     line.bring("/c.jpg", encoded(photo(51, 50), "JPEG"))
@@ -231,7 +231,7 @@ def test_killed_at_any_step_it_is_gone_on_with(line: Line, tmp_path: Path, arm: 
     kept = keys(line)
     for number in range(3):
         orphan(line, number)
-    created = create(line.services, orphans.KIND, {})
+    created = create(line.services, gc.KIND, {})
     arm(step, "kill")
     killed(line, tmp_path, created)
     assert go_on(line, created.id).state is JobState.DONE
@@ -241,7 +241,7 @@ def test_killed_at_any_step_it_is_gone_on_with(line: Line, tmp_path: Path, arm: 
 
 
 def test_beside_uploads_and_deletes_nothing_that_lives_goes(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orphans, "BATCH", 3)
+    monkeypatch.setattr(gc, "BATCH", 3)
     monkeypatch.setattr("pipeline.maintenance.give_up_reservations", lambda services: 0)  # no grace in these settings
     stop, errors = threading.Event(), []
     alive: list[tuple[Asset, bytes]] = []
@@ -254,7 +254,7 @@ def test_beside_uploads_and_deletes_nothing_that_lives_goes(line: Line, monkeypa
                 body = encoded(photo(60, 60 + number % 7), "JPEG")  # often the same, so that blobs die and come back
                 asset = line.bring(f"/bare/{worker}/{number}.jpg", body)
                 if number % 4:
-                    change.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
+                    deletion.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
                 else:
                     alive.append((asset, body))
         except BaseException as error:
@@ -266,14 +266,14 @@ def test_beside_uploads_and_deletes_nothing_that_lives_goes(line: Line, monkeypa
     try:
         jobs = []
         while len(jobs) < 4 or len(alive) < 10:
-            jobs.append(gc(line, grace_seconds=0))
+            jobs.append(collected(line, grace_seconds=0))
     finally:
         stop.set()
         for one in beside:
             one.join()
     assert not errors
     assert all(job.state is JobState.DONE for job in jobs)
-    gc(line, grace_seconds=0)
+    collected(line, grace_seconds=0)
     assert all(read(line, asset) == body for asset, body in alive)
     assert len(keys(line)) == len({asset.blob.sha256 for asset, _ in alive})
 
@@ -283,4 +283,4 @@ def test_beside_uploads_and_deletes_nothing_that_lives_goes(line: Line, monkeypa
 )
 def test_arguments_that_cannot_work_are_refused(line: Line, arguments: dict[str, object]) -> None:
     with pytest.raises(BadRequest):
-        create(line.services, orphans.KIND, arguments)
+        create(line.services, gc.KIND, arguments)

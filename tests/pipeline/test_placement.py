@@ -14,10 +14,10 @@ from core.model import Asset, BlobFacts, Replica
 from core.sections import Placement
 from core.settings import Settings
 from metadata.paths import AssetPath
-from pipeline import change
-from pipeline.ingest import Outcome
+from pipeline.assets import deletion
 from pipeline.replicas import repair, sources
-from pipeline.replicas.placement import Placements, Plan
+from pipeline.rules.placement import Placements, Plan
+from pipeline.uploads.ingest import Outcome
 from storage.registry import options_of
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
@@ -253,7 +253,7 @@ def test_an_upload_waits_for_every_replica_that_is_to_be_there_at_once(line: Lin
 
 
 def delete(line: Line, asset: Asset) -> None:
-    change.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=False)
+    deletion.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=False)
 
 
 def read(line: Line, asset: Asset) -> bytes:

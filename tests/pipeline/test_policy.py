@@ -13,11 +13,11 @@ import pytest
 from core.errors import BadRequest, StoreFull, StoreUnavailable
 from core.model import JobState, StoreState
 from core.sections import Demotion, Placement
-from pipeline.jobs import kinds, migration, policy, savings
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS
+from pipeline.jobs import demotion, migration, registry, savings
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS
 from pipeline.replicas import copying
-from pipeline.replicas.demotion import Demotions
+from pipeline.rules.demotion import Demotions
 from tests.pictures import encoded, photo
 from tests.pipeline import job_runs
 from tests.pipeline.line import Line
@@ -106,7 +106,7 @@ def test_the_database_and_the_rules_agree_on_what_fits(line: Line) -> None:
         assert (planned.objects, planned.bytes) == (len(fit), sum(len(bodies[name]) for name in fit)), rule
         if not rule.keys() & {"pinned", "match", "kind"} and "[" not in str(rule):
             [(now,)] = execute(line, "SELECT now()")
-            counted = services.metadata.demotion.count("main", b"", policy.filters(services, "main", now))
+            counted = services.metadata.demotion.count("main", b"", demotion.filters(services, "main", now))
             assert (counted.objects, counted.size) == (planned.objects, planned.bytes), rule
 
 
@@ -132,7 +132,7 @@ def test_a_store_that_takes_nothing_makes_the_run_wait(
     with monkeypatch.context() as away:
         for name in ("put", "open") if isinstance(error, StoreFull) else ("put", "open", "head"):
             away.setattr(far, name, refuse)
-        waiting = job_runs.run(line, policy.KIND)
+        waiting = job_runs.run(line, demotion.KIND)
     assert waiting.state is JobState.QUEUED
     assert error.detail in str(waiting.error)
     assert held_by(line, asset.blob) == ["main"]
@@ -153,7 +153,7 @@ def test_migrating_the_colder_store_hands_on_what_it_stands_for(line: Line) -> N
 def test_copies_for_faster_reading_are_no_homes(line: Line) -> None:
     asset = line.bring("/bare/a.jpg", PICTURE)
     demote(line)
-    replica, _ = line.services.metadata.repairs.ensure(asset.blob.sha256, "main", policy.LEASE)
+    replica, _ = line.services.metadata.repairs.ensure(asset.blob.sha256, "main", demotion.LEASE)
     execute(line, "UPDATE replica SET promoted_at = now() WHERE store = 'main'")
     copying.copy(line.services, replica)
     assert held_by(line, asset.blob) == ["far", "main"]
@@ -172,10 +172,10 @@ def test_a_run_is_paused_gone_on_with_and_limited(line: Line) -> None:
 
     rate = sum(map(len, bodies)) / 1e6 / 1.5
     began = time.monotonic()
-    paused = job_runs.run(line, policy.KIND, pause, max_mb_s=rate)
+    paused = job_runs.run(line, demotion.KIND, pause, max_mb_s=rate)
     assert paused.state is JobState.PAUSED
     assert 0 < paused.progress["moved"] < 25
-    assert policy.start(line.services) is None, "beat leaves to people what people paused"
+    assert demotion.start(line.services) is None, "beat leaves to people what people paused"
     line.services.metadata.jobs.wish(paused.id, "resume")
     done = jobs.run(line.services, KINDS, paused.id)
     assert time.monotonic() - began > 1, "all in a second and a half; the first goes at once"
@@ -185,23 +185,23 @@ def test_a_run_is_paused_gone_on_with_and_limited(line: Line) -> None:
 
 
 def test_beat_begins_a_run_when_the_last_one_ended_long_enough_ago(line: Line) -> None:
-    begun = policy.start(line.services)
+    begun = demotion.start(line.services)
     assert begun is not None
     assert begun.arguments == {"max_mb_s": None}
-    assert policy.start(line.services) is None, "it has not ended"
+    assert demotion.start(line.services) is None, "it has not ended"
     assert jobs.run(line.services, KINDS, begun.id) is not None
-    assert policy.start(line.services) is None, "it ended just now"
+    assert demotion.start(line.services) is None, "it ended just now"
     execute(line, "UPDATE job SET finished_at = finished_at - interval '3600 s'")
     work = line.settings.work.model_copy(update={"policy_max_mb_s": 5.0})
     limited = replace(line.services, settings=line.settings.model_copy(update={"work": work}))
-    again = policy.start(limited)
+    again = demotion.start(limited)
     assert again is not None
     assert again.arguments == {"max_mb_s": 5.0}
 
 
 def test_without_rules_there_is_nothing_to_do(tmp_path: Path, database_url: str) -> None:
     line = ruled(tmp_path, database_url)
-    assert policy.start(line.services) is None
+    assert demotion.start(line.services) is None
     with pytest.raises(BadRequest, match="no \\[\\[demotion"):
-        kinds.create(line.services, policy.KIND, {})
+        registry.create(line.services, demotion.KIND, {})
     line.close()

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from core.model import Asset, Job, JobState
-from pipeline.ingest import Outcome
-from pipeline.jobs import policy
-from pipeline.jobs.kinds import create
+from pipeline.jobs import demotion
+from pipeline.jobs.registry import create
 from pipeline.replicas import copying
+from pipeline.uploads.ingest import Outcome
 from tests.pictures import encoded, photo
 from tests.pipeline import job_runs
 from tests.pipeline.line import Line
@@ -31,8 +31,8 @@ CODE = """
 import os, sys
 from pathlib import Path
 from uuid import UUID
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS
 from tests.pipeline.policy_line import MAIN_TO_FAR, ruled
 
 for _ in sys.stdin:
@@ -89,7 +89,7 @@ STEPS = (
 
 def test_killed_at_each_step_in_turn_it_is_gone_on_with(line: Line, tmp_path: Path, arm: Callable[..., None]) -> None:
     brought = bring(line, len(STEPS))
-    job = create(line.services, policy.KIND, {})
+    job = create(line.services, demotion.KIND, {})
     with processes(line, tmp_path, job) as go_on:
         for step in STEPS:
             arm(step, "kill")
@@ -117,9 +117,9 @@ def test_a_move_that_nobody_ends_leaves_nothing(
         copying.copy(*given, **named)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(policy, "copy", interrupted)
+    monkeypatch.setattr(demotion, "copy", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        job_runs.run(line, policy.KIND)
+        job_runs.run(line, demotion.KIND)
     [job] = line.services.metadata.jobs.newest(1)
     line.services.metadata.jobs.wish(job.id, "cancel")
     assert homes(line, asset.blob) == {"far": "main", "main": "main"}
@@ -178,7 +178,7 @@ class Crowd:
 
     def demote(self) -> None:
         while self.under_way():
-            job = job_runs.run(self.line, policy.KIND)
+            job = job_runs.run(self.line, demotion.KIND)
             self.moved += job.progress.get("moved", 0)
 
     def collect(self) -> None:

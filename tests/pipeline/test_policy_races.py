@@ -13,10 +13,11 @@ from core.errors import Archived
 from core.model import JobState
 from core.sections import Placement
 from metadata.paths import AssetPath
-from pipeline import change, ingest
-from pipeline.jobs import policy
+from pipeline.assets import deletion
+from pipeline.jobs import demotion
 from pipeline.replicas import copying
-from pipeline.replicas.place import place
+from pipeline.replicas.put_reserved import place
+from pipeline.uploads import ingest
 from tests.pipeline import job_runs
 from tests.pipeline.line import Line
 from tests.pipeline.policy_line import MAIN_TO_FAR, age, demote, homes, ruled
@@ -60,12 +61,12 @@ def during(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
     """`act` once, between the copy and the last step of the first move."""
 
     def copied(*args: Any, **named: Any) -> Any:
-        monkeypatch.setattr(policy, "copy", copying.copy)
+        monkeypatch.setattr(demotion, "copy", copying.copy)
         filled = copying.copy(*args, **named)
         act()
         return filled
 
-    monkeypatch.setattr(policy, "copy", copied)
+    monkeypatch.setattr(demotion, "copy", copied)
 
 
 def test_what_is_uploaded_between_the_copy_and_the_last_step_stays(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,7 @@ def test_a_copy_from_before_is_read_before_it_is_believed(
     asset = line.bring("/bare/a.jpg", PICTURE)
     during(monkeypatch, lambda: line.bring("/bare/brand/b.jpg", PICTURE))
     demote(line)
-    change.delete(line.services, AssetPath.from_text("/bare/brand/b.jpg"), 0, purge=False)
+    deletion.delete(line.services, AssetPath.from_text("/bare/brand/b.jpg"), 0, purge=False)
     [far] = (tmp_path / "far" / "objects").rglob(f"{asset.blob.sha256.hex()}.*")
     far.write_bytes(PICTURE[:-1] + b"?")
     assert demote(line).progress["moved"] == 1
@@ -150,7 +151,7 @@ def test_what_cannot_be_read_stays_and_is_told(line: Line) -> None:
     lost, other = line.bring("/bare/a.jpg", PICTURE), line.bring("/bare/b.jpg", small(1))
     [replica] = line.services.metadata.blobs.replicas(lost.blob.sha256)
     line.services.store("main").delete([replica.key])
-    job = job_runs.run(line, policy.KIND)
+    job = job_runs.run(line, demotion.KIND)
     assert (job.state, job.progress["moved"], job.progress["failed"]) == (JobState.DONE, 1, 1)
     assert "main" in homes(line, lost.blob)
     assert held_by(line, other.blob) == ["far"]
@@ -162,7 +163,7 @@ def test_what_lies_in_an_archive_is_not_believed_unread_and_copied_anew(
     asset = line.bring("/bare/a.jpg", PICTURE)
     during(monkeypatch, lambda: line.bring("/bare/brand/b.jpg", PICTURE))
     demote(line)
-    change.delete(line.services, AssetPath.from_text("/bare/brand/b.jpg"), 0, purge=False)
+    deletion.delete(line.services, AssetPath.from_text("/bare/brand/b.jpg"), 0, purge=False)
 
     def refuse(*_: object) -> None:
         raise Archived("on tape")

@@ -12,10 +12,11 @@ import pytest
 from core.errors import DatabaseUnavailable
 from core.model import Asset, JobState, Replica, StoreState
 from core.sections import Demotion, Placement, Work
-from pipeline import connections, maintenance, services
+from pipeline import connections, maintenance
 from pipeline.jobs import verification
-from pipeline.replicas import accesses, repair
-from pipeline.replicas.accesses import NoAccesses, WrittenAccesses
+from pipeline.replicas import repair
+from pipeline.stores import read_tracking, states
+from pipeline.stores.read_tracking import NoAccesses, WrittenAccesses
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import WORK, Line
@@ -32,8 +33,8 @@ def tiered(home: Path, database_url: str, **hot: Any) -> Line:
 @pytest.fixture
 def line(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     """It writes when it is told to, and knows at once what is said of stores."""
-    monkeypatch.setattr(accesses, "WRITE_SECONDS", 3600.0)
-    monkeypatch.setattr(services, "STATES_SECONDS", 0.0)
+    monkeypatch.setattr(read_tracking, "WRITE_SECONDS", 3600.0)
+    monkeypatch.setattr(states, "STATES_SECONDS", 0.0)
     made = tiered(tmp_path, database_url)
     yield made
     made.close()
@@ -168,7 +169,7 @@ def test_a_hot_store_that_takes_nothing_new_takes_no_copies(line: Line, state: s
 def test_another_hot_store_takes_copies_where_the_first_drains(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "STATES_SECONDS", 0.0)
+    monkeypatch.setattr(states, "STATES_SECONDS", 0.0)
     line = lined(tmp_path, database_url, Placement(store="far"), far={"tier": "cold"}, fast=HOT, main=HOT)
     first, second = pictures(line, 2)
     for asset, state in ((first, "active"), (second, "draining")):
@@ -230,7 +231,7 @@ def test_last_reads_are_as_coarse_as_the_settings_say(tmp_path: Path, database_u
 def test_notes_are_written_by_themselves_and_whoever_copies_is_waked(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accesses, "WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(read_tracking, "WRITE_SECONDS", 0.01)
     line = tiered(tmp_path, database_url)
     assert isinstance(line.services.accesses, WrittenAccesses)
     waked: list[None] = []
@@ -252,7 +253,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def test_without_postgresql_a_note_costs_nothing_and_is_lost(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accesses, "WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(read_tracking, "WRITE_SECONDS", 0.01)
     away = Line(line.settings.home / "away", "postgresql://nobody@127.0.0.1:1/nothing")
     tries: list[None] = []
     tiers = away.services.metadata.tiers
@@ -284,7 +285,7 @@ def counted(call: Callable[..., Any], calls: list[None]) -> Callable[..., Any]:
 
 
 def test_notes_are_bounded(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accesses, "CAPACITY", 2)
+    monkeypatch.setattr(read_tracking, "CAPACITY", 2)
     assets = pictures(line, 3)
     for asset in assets:
         read(line, asset)

@@ -14,7 +14,8 @@ import pytest
 from core.model import JobState
 from core.sections import Demotion, Placement
 from pipeline.jobs import migration, verification
-from pipeline.replicas import accesses, quarantine, repair
+from pipeline.replicas import quarantine, repair
+from pipeline.stores import read_tracking
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line
 from tests.pipeline.policy_line import demote, homes
@@ -33,7 +34,7 @@ repair.repair(tiered(Path(sys.argv[1]), sys.argv[2]).services)
 
 @pytest.fixture
 def line(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    monkeypatch.setattr(accesses, "WRITE_SECONDS", 3600.0)
+    monkeypatch.setattr(read_tracking, "WRITE_SECONDS", 3600.0)
     made = tiered(tmp_path, database_url)
     yield made
     made.close()
@@ -149,7 +150,7 @@ def test_a_deleted_asset_leaves_no_copy(line: Line) -> None:
 def test_what_a_policy_moved_away_comes_back_as_a_copy_and_goes_round_no_more(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accesses, "WRITE_SECONDS", 3600.0)
+    monkeypatch.setattr(read_tracking, "WRITE_SECONDS", 3600.0)
     rule = Demotion.model_validate({"from": "fast", "to": "far"})
     places = stores(tmp_path, fast=HOT, far={"tier": "cold"})
     line = Line(tmp_path, database_url, stores=places, placement=(Placement(store="fast"),), demotion=(rule,))

@@ -10,7 +10,8 @@ import pytest
 from core.errors import Unavailable
 from core.model import Asset
 from metadata.paths import AssetPath
-from pipeline import change, copies
+from pipeline import copies
+from pipeline.assets import deletion
 from pipeline.replicas import sources
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
@@ -44,7 +45,7 @@ def holds(line: Line, data: bytes) -> bool:
 
 
 def purge(line: Line, asset: Asset) -> None:
-    change.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
+    deletion.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
     line.collect()
 
 

@@ -17,11 +17,11 @@ from core.model import Details, JobState
 from core.sections import Placement
 from imaging.recipe import Parameters, resolve
 from metadata.paths import AssetPath
-from pipeline import change
-from pipeline.catalogue.writing import write
-from pipeline.ingest import Outcome
-from pipeline.jobs import orphans
+from pipeline.assets import deletion
+from pipeline.jobs import gc
+from pipeline.journal.writing import write
 from pipeline.recovery.rebuilding import Report, rebuild
+from pipeline.uploads.ingest import Outcome
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import contents, run
 from tests.pipeline.line import Line
@@ -101,7 +101,7 @@ def rebuilt(line: Line, **options: Any) -> Report:
 
 
 def delete(line: Line, path: str, *, purge: bool = False) -> None:
-    change.delete(line.services, AssetPath.from_text(path), 0, purge=purge)
+    deletion.delete(line.services, AssetPath.from_text(path), 0, purge=purge)
 
 
 def populate(line: Line) -> None:
@@ -155,7 +155,7 @@ def test_it_goes_on_where_it_was(line: Line, anew: Callable[[], Line]) -> None:
     assert other.services.metadata.inventory.last_generation() > ceiling
     assert other.services.metadata.outbox.last() > last
     assert other.services.metadata.inventory.installation() == line.services.metadata.inventory.installation()
-    done = run(other, orphans.KIND, grace_seconds=0)
+    done = run(other, gc.KIND, grace_seconds=0)
     assert done.state is JobState.DONE
     assert all(read(other, asset) for (one,) in sql(other, "SELECT id FROM asset") if (asset := by_id(other, one)))
 
@@ -195,7 +195,7 @@ def test_what_was_not_written_down_yet_is_listed_and_can_be_brought_back(
     assert report.saved == 1
     brought = other.bring("/bare/lost.jpg", saved.read_bytes())
     assert read(other, brought) == picture(30)
-    run(other, orphans.KIND, grace_seconds=0)
+    run(other, gc.KIND, grace_seconds=0)
     assert read(other, brought) == picture(30)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured
-from pipeline.catalogue import segments
-from pipeline.catalogue.writing import write
+from pipeline.journal import segments
+from pipeline.journal.writing import write
 from pipeline.replicas.identification import identify
 from tests.pipeline.line import Line
 from tests.pipeline.test_orphans import put

@@ -21,13 +21,15 @@ import pytest
 from core.errors import NotFound, StoreUnavailable, StrangeStore
 from core.model import Asset
 from metadata.paths import AssetPath
-from pipeline import change, maintenance, read
-from pipeline.catalogue.writing import write
-from pipeline.ingest import Outcome
-from pipeline.jobs import orphans, verification
-from pipeline.replicas import recognition, repair
+from pipeline import maintenance
+from pipeline.assets import deletion, read
+from pipeline.jobs import gc, verification
+from pipeline.journal.writing import write
+from pipeline.replicas import repair
 from pipeline.replicas.identification import identify, identify_filled
-from pipeline.replicas.recognition import Marker, mark, marker_of
+from pipeline.stores import recognition
+from pipeline.stores.recognition import Marker, mark, marker_of
+from pipeline.uploads.ingest import Outcome
 from storage.interface import ObjectStore, Stored
 from storage.object_keys import MARKER
 from storage.recognised import RecognisedStore, bare
@@ -145,7 +147,7 @@ def recovered(line: Line, *assets: Asset) -> None:
 def test_what_is_missing_at_the_start_is_waited_for(host: Host, place: Place) -> None:
     """A mount, or an empty bucket in place of a full one."""
     assets = [brought(host.line, number) for number in range(2)]
-    gone = change.delete(host.line.services, AssetPath.from_text("/bare/1.jpg"), 0, purge=True)
+    gone = deletion.delete(host.line.services, AssetPath.from_text("/bare/1.jpg"), 0, purge=True)
     assert gone is not None
     place.take_away()
     refused(host.begin_anew(), assets[0], place)
@@ -180,7 +182,7 @@ def test_a_mount_that_goes_between_two_writes_gets_nothing(
 def test_a_store_that_was_emptied_of_everything_is_no_new_one(host: Host, place: Place) -> None:
     """No row names it any more, and a disk that is not there must not begin a second one."""
     brought(host.line, 0)
-    change.delete(host.line.services, AssetPath.from_text("/bare/0.jpg"), 0, purge=True)
+    deletion.delete(host.line.services, AssetPath.from_text("/bare/0.jpg"), 0, purge=True)
     host.line.collect()
     place.take_away()
     line = host.begin_anew()
@@ -213,7 +215,7 @@ def test_a_store_restored_from_an_older_snapshot_is_mended(host: Host, place: Pl
     place.copy()
     late = brought(line, 2)
     [replica] = line.services.metadata.blobs.replicas(purged.blob.sha256)
-    change.delete(line.services, AssetPath.from_text("/bare/1.jpg"), 0, purge=True)
+    deletion.delete(line.services, AssetPath.from_text("/bare/1.jpg"), 0, purge=True)
     line.collect()
     assert replica.key not in place.holdings()
     place.restore()
@@ -458,7 +460,7 @@ def test_readers_need_no_postgresql_to_recognise_a_store(line: Line, monkeypatch
 def test_gc_says_which_store_is_not_ours(line: Line) -> None:
     brought(line, 0)
     mark_as(line, Marker(uuid4(), "main"))
-    assert NOT_OURS in str(run(line, orphans.KIND).error)
+    assert NOT_OURS in str(run(line, gc.KIND).error)
 
 
 def test_the_contract_is_kept_by_the_one_who_stands_before_a_store() -> None:

@@ -13,7 +13,7 @@ import pytest
 from core.errors import Forbidden, MillraceError, StoreFull, StoreUnavailable
 from core.model import VariantState
 from core.sections import Placement
-from pipeline.ingest import Outcome
+from pipeline.uploads.ingest import Outcome
 from storage.interface import ObjectStore, Stored
 from tests.contracts.object_store import sha256
 from tests.pictures import encoded, photo

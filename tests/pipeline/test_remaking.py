@@ -12,11 +12,11 @@ from PIL import Image
 from core.errors import StoreUnavailable, Superseded
 from core.model import Asset, BlobFacts, LeasedVariant, Variant, VariantState
 from metadata.variants import Stored
-from pipeline import read, remaking
+from pipeline.assets import read
 from pipeline.jobs import verification
-from pipeline.remaking import make_again
 from pipeline.replicas.quarantine import verdict
 from pipeline.replicas.repair import repair
+from pipeline.replicas.rerender import make_again
 from pipeline.replicas.sources import mark
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import run
@@ -89,18 +89,18 @@ def test_who_wants_to_read_it_is_told_to_ask_again(line: Line, asset: Asset) -> 
     assert wish.want is not None
     facts = output(line, asset)
     line.services.lookups.keep_variant(asset.id, wish.want.recipe_hash, facts)
-    assert not remaking.make_again_for(line.services, wish, facts)
+    assert not read.make_again_for(line.services, wish, facts)
     destroy(line, facts)
     with pytest.raises(StoreUnavailable):
         read.open_blob(line.services, facts, None)
-    assert remaking.make_again_for(line.services, wish, facts)  # made again for the first who asks
-    assert remaking.make_again_for(line.services, wish, facts)  # and on its way for the second
+    assert read.make_again_for(line.services, wish, facts)  # made again for the first who asks
+    assert read.make_again_for(line.services, wish, facts)  # and on its way for the second
     assert line.services.lookups.variant(asset.id, wish.want.recipe_hash) is None
     assert thumb(line, asset).attempts == 0
     line.derive(asset.blob.sha256)
     assert bytes_of(line, output(line, asset))
     original = read.understand(line.services, asset, {})
-    assert not remaking.make_again_for(line.services, original, asset.blob)
+    assert not read.make_again_for(line.services, original, asset.blob)
 
 
 def test_a_store_that_is_away_makes_nothing_lost(line: Line, asset: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_a_store_that_is_away_makes_nothing_lost(line: Line, asset: Asset, monke
     monkeypatch.setattr(line.services.store("main"), "open", refuse)
     with pytest.raises(StoreUnavailable):
         read.open_blob(line.services, facts, None)
-    assert not remaking.make_again_for(line.services, wish, facts)
+    assert not read.make_again_for(line.services, wish, facts)
     assert not make_again(line.services, facts.sha256)
     assert thumb(line, asset).state is VariantState.READY
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from core.model import Asset
-from pipeline import read
-from pipeline.replicas import accesses, repair
-from pipeline.replicas.accesses import WrittenAccesses
-from pipeline.waiting import VariantWaits
+from pipeline.assets import read
+from pipeline.replicas import repair
+from pipeline.stores import read_tracking
+from pipeline.stores.read_tracking import WrittenAccesses
+from pipeline.variants.waiting import VariantWaits
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.s3_server import S3Server, s3_server
@@ -34,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def host(tmp_path: Path, database_url: str, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Makes another host of one fleet, with or without a hot tier."""
-    monkeypatch.setattr(accesses, "WRITE_SECONDS", 3600.0)
+    monkeypatch.setattr(read_tracking, "WRITE_SECONDS", 3600.0)
     made: list[Line] = []
 
     def make(*, hot: bool) -> Line:

@@ -18,11 +18,12 @@ import pytest
 from core.errors import Archived, BadRequest, StoreUnavailable
 from core.model import Asset, Job, JobState, Replica, VariantState
 from core.sections import Placement
-from pipeline import read
+from pipeline.assets import read
 from pipeline.jobs import restoration
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS, create
-from pipeline.replicas import failover, repair, sources
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS, create
+from pipeline.replicas import archive, repair, sources
+from pipeline.stores import failover
 from tests.pictures import encoded, photo
 from tests.pipeline.job_runs import go_on
 from tests.pipeline.line import Line
@@ -67,8 +68,8 @@ def content(line: Line, asset: Asset) -> bytes:
         return body.read()
 
 
-def refused(line: Line, asset: Asset) -> restoration.Restoring:
-    with pytest.raises(restoration.Restoring) as caught:
+def refused(line: Line, asset: Asset) -> archive.Restoring:
+    with pytest.raises(archive.Restoring) as caught:
         content(line, asset)
     return caught.value
 
@@ -218,8 +219,8 @@ _CODE = """
 import json, sys
 from pathlib import Path
 from uuid import UUID
-from pipeline.jobs import running as jobs
-from pipeline.jobs.kinds import KINDS
+from pipeline.jobs import runner as jobs
+from pipeline.jobs.registry import KINDS
 from tests.pipeline.line import Line
 
 line = Line(Path(sys.argv[1]), sys.argv[2], stores=json.loads(sys.argv[3]), default_store="near")
@@ -252,14 +253,14 @@ def test_arguments_that_cannot_work_are_refused(line: Line, arguments: dict[str,
 
 
 def test_it_is_looked_for_some_ten_times_and_not_too_often() -> None:
-    intervals = [restoration.interval(seconds).total_seconds() for seconds in (1, 300, 5 * 3600, 48 * 3600)]
+    intervals = [archive.interval(seconds).total_seconds() for seconds in (1, 300, 5 * 3600, 48 * 3600)]
     assert intervals == [1, 30, 600, 600]
 
 
 def test_late_it_may_come_any_moment(line: Line) -> None:
     asset = line.bring("/bare/i.jpg", BODY)
     found = Archived("", retry_after=3600)
-    soon = restoration.begin(line.services, asset.blob.sha256, found)
+    soon = archive.begin(line.services, asset.blob.sha256, found)
     assert 3590 <= soon.retry_after <= 3600
-    late = restoration.begin(line.services, asset.blob.sha256, Archived("", retry_after=1))
+    late = archive.begin(line.services, asset.blob.sha256, Archived("", retry_after=1))
     assert (late.retry_after, late.job.id) == (1, soon.job.id)

@@ -18,8 +18,8 @@ from core.errors import StoreUnavailable
 from core.loops import each
 from core.model import JobState
 from pipeline import rests as module
-from pipeline.jobs import running
-from pipeline.jobs.running import Kind, Step
+from pipeline.jobs import runner
+from pipeline.jobs.runner import Kind, Step
 from pipeline.leaving import give_everything_back
 from pipeline.rests import Rests
 from tests.pipeline.line import Line
@@ -173,7 +173,7 @@ def test_a_job_that_kills_its_process_before_a_step_rests_and_one_that_gets_on_d
     def run_and_die() -> None:
         """In a process of its own, on connections of its own."""
         own = Line(line.settings.home, str(line.settings.database_url.get_secret_value()))  # type: ignore[union-attr]
-        running.run(own.services, kinds, job.id)
+        runner.run(own.services, kinds, job.id)
 
     def lose_lease() -> None:
         line.services.metadata.database.run(
@@ -187,7 +187,7 @@ def test_a_job_that_kills_its_process_before_a_step_rests_and_one_that_gets_on_d
         for _ in range(4 if makes_steps else 2):  # the last of the four counts until a step is done
             assert in_a_child(run_and_die) == -signal.SIGKILL
             lose_lease()
-    found = running.run(line.services, kinds, job.id)
+    found = runner.run(line.services, kinds, job.id)
     assert found is not None
     assert found.state is JobState.QUEUED
     assert found.error is not None

@@ -14,8 +14,8 @@ import pytest
 
 from core.errors import MillraceError
 from core.model import IngestState
-from pipeline import ingests
-from pipeline.sweep import Sweep
+from pipeline.uploads import status
+from pipeline.uploads.sweep import Sweep
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_sweep import Recorder
@@ -34,7 +34,7 @@ class Fleet:
         """What the other host says: a state, or the code of an error."""
         here = self.here.services.staging.host_id
         try:
-            return ingests.find(self.there.services, upload_id, accepted_at_host=here).state
+            return status.find(self.there.services, upload_id, accepted_at_host=here).state
         except MillraceError as error:
             return error.code
 

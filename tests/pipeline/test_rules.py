@@ -13,11 +13,12 @@ from app.health import Health
 from core.errors import BadRequest
 from core.model import Asset, JobState
 from core.sections import Demotion, Placement
-from pipeline import doctor, maintenance
-from pipeline.jobs import applying, kinds, policy, verification
-from pipeline.jobs import running as jobs
+from pipeline import maintenance
+from pipeline.doctor import examine
+from pipeline.jobs import applying, demotion, registry, verification
+from pipeline.jobs import runner as jobs
 from pipeline.replicas.quarantine import verdict
-from pipeline.replicas.rules import difference, rules_of
+from pipeline.rules.in_force import difference, rules_of
 from pipeline.services import Services
 from storage.registry import options_of
 from tests.pictures import encoded, photo
@@ -80,7 +81,7 @@ def test_rules_are_in_force_before_anything_lies_by_them(old: Line, new: Line, a
     acts: dict[str, Callable[[], object]] = {
         "collects": old.collect,
         "verifies": lambda: run(old, verification.KIND),
-        "would move": lambda: policy.start(old.services),
+        "would move": lambda: demotion.start(old.services),
     }
     acts[asks]()
     look_again(old)
@@ -101,24 +102,24 @@ def test_the_first_who_asks_puts_its_rules_in_force(old: Line, new: Line) -> Non
 
 
 def test_other_bounds_evict_nothing_and_other_rules_demote_nothing(tmp_path: Path, database_url: str) -> None:
-    demotion = (Demotion.model_validate({"from": "main", "to": "far"}),)
+    moves = (Demotion.model_validate({"from": "main", "to": "far"}),)
     made = lined(tmp_path, database_url, fast={"tier": "hot", "promote_up_to": 1 << 20})
-    other = Line(tmp_path, database_url, stores=stores(tmp_path), demotion=demotion)
+    other = Line(tmp_path, database_url, stores=stores(tmp_path), demotion=moves)
     made.put_rules_in_force()
     asset = made.bring("/a.jpg", PICTURE)
     made.services.metadata.tiers.promote([asset.blob.sha256], "fast", up_to=1 << 20, max_bytes=1 << 20)
     assert maintenance.evict_copies(other.services) == 0
-    assert policy.start(other.services) is None
+    assert demotion.start(other.services) is None
     with pytest.raises(BadRequest, match="apply-rules"):
-        kinds.create(other.services, policy.KIND, {})
-    job = other.services.metadata.jobs.create(policy.KIND, {"max_mb_s": None})
-    waits = jobs.run(other.services, kinds.KINDS, job.id)
+        registry.create(other.services, demotion.KIND, {})
+    job = other.services.metadata.jobs.create(demotion.KIND, {"max_mb_s": None})
+    waits = jobs.run(other.services, registry.KINDS, job.id)
     assert waits is not None
     assert waits.state is JobState.QUEUED
     assert "other-rules" in (waits.error or "")
     other.put_rules_in_force()
     assert maintenance.evict_copies(other.services) == 1
-    assert policy.start(other.services) == other.services.metadata.jobs.find(job.id) or waits
+    assert demotion.start(other.services) == other.services.metadata.jobs.find(job.id) or waits
     made.close()
     other.close()
 
@@ -160,7 +161,7 @@ def test_a_new_rule_reaches_what_is_there(old: Line, new: Line) -> None:
     assert (found.objects, found.copies, found.surplus) == (5, 5, 0)
     assert found.copied_bytes == sum(asset.blob.size for asset in assets)
     with pytest.raises(BadRequest, match="apply-rules"):
-        kinds.create(new.services, applying.KIND, {})
+        registry.create(new.services, applying.KIND, {})
     new.put_rules_in_force()
     job = run(new, applying.KIND)
     assert (job.state, job.progress["done"], job.progress["total"]) == (JobState.DONE, 5, 5)
@@ -183,7 +184,7 @@ def test_killed_at_any_step_it_is_gone_on_with(
 ) -> None:
     assets = brought(old)
     new.put_rules_in_force()
-    created = kinds.create(new.services, applying.KIND, {})
+    created = registry.create(new.services, applying.KIND, {})
     arm(step, "kill")
     killed(new, tmp_path, created)
     assert go_on(new, created.id).state is JobState.DONE
@@ -193,8 +194,8 @@ def test_killed_at_any_step_it_is_gone_on_with(
 def test_a_job_for_rules_that_are_over_ends_and_one_for_others_rules_waits(old: Line, new: Line) -> None:
     brought(old)
     new.put_rules_in_force()
-    job = kinds.create(new.services, applying.KIND, {})
-    waits = jobs.run(old.services, kinds.KINDS, job.id)
+    job = registry.create(new.services, applying.KIND, {})
+    waits = jobs.run(old.services, registry.KINDS, job.id)
     assert waits is not None
     assert (waits.state, "other-rules" in (waits.error or "")) == (JobState.QUEUED, True)
     old.put_rules_in_force()
@@ -217,7 +218,7 @@ def test_verify_asks_for_what_rules_lack(old: Line, new: Line) -> None:
 
 
 def test_doctor_and_readyz_say_that_a_host_has_other_rules(old: Line, new: Line) -> None:
-    assert doctor.placement_rules(old.services.metadata.rules, old.services.settings).grade.value == "ok"
+    assert examine.placement_rules(old.services.metadata.rules, old.services.settings).grade.value == "ok"
     for mine, other in ((new, old), (old, new)):
         mine.put_rules_in_force()
         assert _told(mine.services) == ("ok", False)
@@ -225,7 +226,7 @@ def test_doctor_and_readyz_say_that_a_host_has_other_rules(old: Line, new: Line)
 
 
 def _told(services: Services) -> tuple[str, bool]:
-    finding = doctor.placement_rules(services.metadata.rules, services.settings)
+    finding = examine.placement_rules(services.metadata.rules, services.settings)
     health, _ = Health(services).look()
     return finding.grade.value, health["postgres"].ok and "apply-rules" in health["postgres"].detail
 

@@ -16,7 +16,7 @@ import pytest
 from core.errors import BrokerUnavailable, DatabaseUnavailable
 from core.loops import Background
 from core.model import IngestState
-from pipeline.sweep import ANNOUNCE_SECONDS, BATCH, Sweep
+from pipeline.uploads.sweep import ANNOUNCE_SECONDS, BATCH, Sweep
 from tests.pictures import encoded, photo
 from tests.pipeline.line import WORK, Line, under_every_lock
 

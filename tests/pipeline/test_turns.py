@@ -13,7 +13,8 @@ from coordination.turns import PATIENCE
 from core.errors import StoreUnavailable
 from core.sections import Locks
 from metadata.paths import AssetPath
-from pipeline import change, maintenance
+from pipeline import maintenance
+from pipeline.assets import deletion
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 
@@ -22,7 +23,7 @@ def throw_away(line: Line, count: int, path: str = "/bare/a") -> None:
     """Garbage of so many objects that nobody has deleted yet."""
     for number in range(count):
         asset = line.bring(path, encoded(photo(30 + number, 20), "PNG"))
-        change.delete(line.services, AssetPath.from_text(path), asset.entry, purge=True)
+        deletion.delete(line.services, AssetPath.from_text(path), asset.entry, purge=True)
     line.services.metadata.blobs.collect(100, line.services.keeping)
 
 

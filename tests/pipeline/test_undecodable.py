@@ -9,7 +9,9 @@ import pytest
 from core.model import Asset, Variant, VariantState
 from imaging.recipe import Parameters, resolve
 from metadata.paths import AssetPath
-from pipeline import change, derive, failures, maintenance
+from pipeline import failures, maintenance
+from pipeline.assets import deletion
+from pipeline.variants import derive
 from tests.pictures import animated, encoded, photo
 from tests.pipeline.line import Line
 
@@ -116,6 +118,6 @@ def test_the_failure_goes_with_the_last_of_its_assets(line: Line) -> None:
     ask(line, asset, w=9)
     line.derive(asset.blob.sha256)
     assert shown(line) == ["source"]
-    change.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
+    deletion.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
     maintenance.collect_garbage(line.services)
     assert shown(line) == []

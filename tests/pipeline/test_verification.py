@@ -13,7 +13,7 @@ from core.errors import BadRequest, Forbidden, StoreUnavailable
 from core.model import Asset, Job, JobState, Replica
 from core.sections import Placement
 from pipeline.jobs import verification
-from pipeline.jobs.kinds import create
+from pipeline.jobs.registry import create
 from pipeline.replicas.quarantine import verdict
 from pipeline.replicas.sources import mark
 from tests.pictures import encoded, photo

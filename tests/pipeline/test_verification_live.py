@@ -11,7 +11,7 @@ import pytest
 
 from core.model import Asset
 from metadata.paths import AssetPath
-from pipeline import change
+from pipeline.assets import deletion
 from pipeline.replicas.quarantine import verdict
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
@@ -82,7 +82,7 @@ def test_beside_uploads_and_deletes_nothing_is_marked(line: Line) -> None:
                 number += 1
                 asset = line.bring(f"/safe/live/{number}.jpg", encoded(photo(60, 60 + number % 90), "JPEG"))
                 if number % 2:
-                    change.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
+                    deletion.delete(line.services, AssetPath.from_text(asset.path), asset.entry, purge=True)
                     line.collect()
                 else:
                     alive.append(asset)

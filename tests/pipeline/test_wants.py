@@ -6,7 +6,7 @@ from core.errors import BadRequest, Misconfigured
 from core.model import ImageFacts
 from core.sections import PathRule
 from core.settings import Settings
-from pipeline.wants import Profiles
+from pipeline.rules.profiles import Profiles
 
 IMAGE = ImageFacts("image/jpeg", 800, 600, 1)
 

@@ -14,9 +14,11 @@ import pytest
 from core.errors import Unavailable
 from core.model import FailureReason, IngestState, Manifest, StagedEntry
 from metadata.paths import AssetPath
-from pipeline import change, failures, ingests
-from pipeline.ingest import Outcome
-from pipeline.sweep import Sweep
+from pipeline import failures
+from pipeline.assets import deletion
+from pipeline.uploads import status
+from pipeline.uploads.ingest import Outcome
+from pipeline.uploads.sweep import Sweep
 from storage.staging.claim import Claim
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
@@ -71,13 +73,13 @@ def _recorded_by_another_host_first(fleet: Fleet, _: pytest.MonkeyPatch) -> None
 
 def _deleted_before_it_was_its_turn(fleet: Fleet, _: pytest.MonkeyPatch) -> None:
     fleet.recorded_there()
-    change.delete(fleet.there.services, AssetPath.from_text(PATH), 0, purge=False)
+    deletion.delete(fleet.there.services, AssetPath.from_text(PATH), 0, purge=False)
     assert fleet.at_work() is Outcome.STORED
 
 
 def _purged_before_it_was_its_turn(fleet: Fleet, _: pytest.MonkeyPatch) -> None:
     fleet.recorded_there()
-    change.delete(fleet.there.services, AssetPath.from_text(PATH), 0, purge=True)
+    deletion.delete(fleet.there.services, AssetPath.from_text(PATH), 0, purge=True)
     assert fleet.at_work() is Outcome.STORED
 
 
@@ -167,5 +169,5 @@ def test_what_is_on_disk_is_announced_once(fleet: Fleet, monkeypatch: pytest.Mon
     fleet.here.accept("/bare/b.jpg", PICTURE)
     sweep.announce()
     assert told == [0, 1, 0, 0, 0, 1], "that the host lives, each time, and what is new"
-    found = ingests.find(fleet.there.services, fleet.manifest.id, accepted_at_host=fleet.here.services.staging.host_id)
+    found = status.find(fleet.there.services, fleet.manifest.id, accepted_at_host=fleet.here.services.staging.host_id)
     assert found.state is IngestState.STAGED

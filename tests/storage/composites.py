@@ -29,11 +29,12 @@ from core.model import Asset, BlobFacts, Details, ImageFacts, Manifest
 from core.sections import Locks, PathRule, Placement, Staging, Work
 from core.settings import Settings
 from metadata.paths import AssetPath
-from pipeline import change, maintenance
+from pipeline import maintenance
+from pipeline.assets import deletion
 from pipeline.replicas import repair, sources
-from pipeline.replicas.accesses import WrittenAccesses
-from pipeline.replicas.place import place
+from pipeline.replicas.put_reserved import place
 from pipeline.services import Services, build
+from pipeline.stores.read_tracking import WrittenAccesses
 from storage.interface import Span, Stored
 from storage.object_keys import require_legal
 from storage.reading import verified_blocks
@@ -125,7 +126,7 @@ class Composite(ServedHere):
             require_legal(key)
         gone = False
         for text, entry in self._live(asked):
-            change.delete(self.services, AssetPath.from_text(text), entry, purge=False)
+            deletion.delete(self.services, AssetPath.from_text(text), entry, purge=False)
             gone = True
         if gone:
             maintenance.collect_garbage(self.services)

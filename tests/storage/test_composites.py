@@ -17,8 +17,8 @@ import pytest
 from core.errors import BadPath, StoreUnavailable
 from core.model import BlobFacts
 from core.sections import Placement
-from pipeline.replicas import accesses
 from pipeline.services import Services
+from pipeline.stores import read_tracking
 from storage.interface import ObjectStore
 from tests.contracts.object_store import LEGAL_KEYS, MIB, ObjectStoreContract, fill, keys, read, sha256
 from tests.storage.composites import Composite, Layout
@@ -91,7 +91,7 @@ def services(
     connection.cursor().execute(f'CREATE DATABASE "{kind}" TEMPLATE "{template_database}"')
     url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{kind}"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accesses, "WRITE_SECONDS", 3600)  # a test says when copies are made
+        patch.setattr(read_tracking, "WRITE_SECONDS", 3600)  # a test says when copies are made
         made = LAYOUTS[kind].open(tmp_path_factory.mktemp(kind), url)
         yield made
         made.close()

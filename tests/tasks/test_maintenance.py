@@ -15,7 +15,7 @@ from core.model import BlobFacts, JobState
 from core.queues import EAGER
 from core.sections import Placement, Variants
 from pipeline.installation import redis_prefix
-from pipeline.jobs import kinds, orphans
+from pipeline.jobs import gc, registry
 from pipeline.replicas import repair
 from pipeline.services import NoHints
 from tasks import maintenance
@@ -75,7 +75,7 @@ def test_one_turn_is_enough_for_many_short_jobs(
 ) -> None:
     line = Line(tmp_path, database_url)
     monkeypatch.setattr(maintenance, "services", lambda: line.services)
-    created = [kinds.create(line.services, orphans.KIND, {"grace_seconds": 60 + number}) for number in range(3)]
+    created = [registry.create(line.services, gc.KIND, {"grace_seconds": 60 + number}) for number in range(3)]
     maintenance.run_jobs.run()
     found = [line.services.metadata.jobs.find(job.id) for job in created]
     assert all(job is not None and job.state not in (JobState.QUEUED, JobState.RUNNING) for job in found)
