@@ -20,8 +20,6 @@ from urllib.parse import urlsplit
 
 from bench.latency import DistantServer
 from bench.measure import KIB, MIB, Comparison, settle
-from cli.embedded_postgres import Postgres
-from cli.processes import start, stop
 from storage.filesystem.store import FilesystemOptions, FilesystemStore
 from storage.interface import ObjectStore, Span
 from storage.postgres.options import PostgresOptions
@@ -30,6 +28,8 @@ from storage.rocksdb.options import RocksdbOptions
 from storage.rocksdb.store import RocksdbStore
 from storage.s3.options import S3Options
 from storage.s3.store import S3Store
+from supervise.embedded_postgres import Postgres
+from supervise.processes import start, stop
 from tests.s3_server import s3_server
 
 ROUNDS = 4

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cli.printable import printable
+from cli.sanitize import printable
 from core import settings
 from core.findings import Finding, Grade
 from pipeline.doctor.examine import Examination, examine

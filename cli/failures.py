@@ -18,7 +18,7 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from cli.http_client import Patience, Refusal, connect, service_url
-from cli.printable import printable
+from cli.sanitize import printable
 from core.errors import MillraceError
 
 PAGE = 200

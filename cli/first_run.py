@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from cli.stop import Stop
+from supervise.shutdown_signal import Stop
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif"})

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from cli.bulk_upload import BulkUpload, Failed, Result
 from cli.http_client import check_alive, connect, service_url
-from cli.printable import printable
+from cli.sanitize import printable
 from cli.sources import find
 
 MEGABYTE = 1_000_000

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cli.interruption import INTERRUPTED, interruptible
-from cli.printable import printable
+from cli.sanitize import printable
 from core.errors import Unavailable
 from core.model import Job, JobState
 from pipeline.jobs import registry

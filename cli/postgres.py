@@ -18,14 +18,14 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, u
 
 import click
 
-from cli import postgres_binaries
-from cli.embedded_postgres import Postgres
 from cli.interruption import INTERRUPTED, interruptible
-from cli.own_process import program
-from cli.processes import start, stop
-from cli.run_directory import RunDirectory
 from core import settings
 from core.errors import Misconfigured
+from supervise import postgres_binaries
+from supervise.embedded_postgres import Postgres
+from supervise.processes import start, stop
+from supervise.python_process import program
+from supervise.run_directory import RunDirectory
 
 CONNECTED = frozenset({"pg_basebackup", "pg_dump", "pg_dumpall", "pg_isready", "pg_restore", "psql", "vacuumdb"})
 """Programs that take a connection string as `--dbname`."""

@@ -23,7 +23,6 @@ from cli import (
     storage_rules,
     storage_verify,
 )
-from cli.stop import Stop
 from core import settings
 from core.errors import Misconfigured
 from pipeline.services import build
@@ -31,6 +30,7 @@ from storage.bench import Bench, Measured
 from storage.interface import ObjectStore
 from storage.registry import open_stores
 from storage.staging import installation
+from supervise.shutdown_signal import Stop
 
 _SIZES = "20KiB,5MiB"
 

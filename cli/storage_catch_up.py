@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from cli.interruption import interruptible
-from cli.printable import printable
+from cli.sanitize import printable
 from core import settings
 from pipeline.jobs.as_json import to_camel
 from pipeline.recovery.catching_up import CaughtUp, catch_up

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import click
 
-from cli.printable import printable
+from cli.sanitize import printable
 from core import settings
 from pipeline.jobs.arguments import chosen
 from pipeline.replicas.identification import identify as put_marker

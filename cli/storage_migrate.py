@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from cli import job_progress
-from cli.printable import printable
+from cli.sanitize import printable
 from core import settings
 from core.errors import BadRequest
 from core.model import Job, StoreState

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from cli import job_progress, survey
-from cli.printable import printable
+from cli.sanitize import printable
 from core import settings
 from pipeline.jobs import demotion, registry, savings
 from pipeline.services import build

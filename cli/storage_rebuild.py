@@ -15,11 +15,8 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cli.embedded_postgres import Postgres
 from cli.interruption import INTERRUPTED, interruptible
-from cli.printable import printable
-from cli.processes import start, stop
-from cli.run_directory import RunDirectory
+from cli.sanitize import printable
 from core import settings
 from core.errors import AlreadyExists, Misconfigured
 from core.settings import Settings
@@ -27,6 +24,9 @@ from metadata import migrate
 from pipeline.recovery import rebuilding
 from pipeline.recovery.rebuilding import Report
 from pipeline.services import build
+from supervise.embedded_postgres import Postgres
+from supervise.processes import start, stop
+from supervise.run_directory import RunDirectory
 
 DATABASE_SECONDS: Final = 2 * 86_400.0
 """For the one transaction. A server that hangs for so long is given up."""

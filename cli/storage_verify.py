@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli import job_progress
-from cli.printable import printable
+from cli.sanitize import printable
 from core import settings
 from pipeline.jobs import registry, verification
 from pipeline.jobs.as_json import told

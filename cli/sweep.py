@@ -8,12 +8,12 @@ import time
 
 import click
 
-from cli.stop import Stop
 from core import logs, settings
 from pipeline import connections
 from pipeline.services import build
 from pipeline.uploads.sweep import Sweep
 from storage.staging.staging import Staging
+from supervise.shutdown_signal import Stop
 from tasks.celery_app import app
 from tasks.hints import CeleryHints, IngestQueue
 

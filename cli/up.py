@@ -16,21 +16,21 @@ from pathlib import Path
 import click
 from pydantic import SecretStr
 
-from cli import stack
-from cli.address import Address
-from cli.embedded_postgres import Postgres
-from cli.embedded_valkey import Valkey
-from cli.make_parent import MakeParent
-from cli.processes import Service
-from cli.run_directory import RunDirectory, in_memory
-from cli.stop import Stop
-from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
 from core import settings, troubles
 from core.addresses import is_loopback
 from core.errors import MillraceError, Misconfigured
 from core.sections import ANONYMOUS
 from core.settings import Settings
+from supervise import stack
+from supervise.address import Address
+from supervise.embedded_postgres import Postgres
+from supervise.embedded_valkey import Valkey
+from supervise.make_signals import MakeParent
+from supervise.processes import Service
+from supervise.run_directory import RunDirectory, in_memory
+from supervise.shutdown_signal import Stop
+from supervise.supervisor import StackFailed, Supervisor
 
 
 @click.command()

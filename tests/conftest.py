@@ -16,10 +16,10 @@ import psycopg2
 import pytest
 import redis
 
-from cli.embedded_postgres import Postgres
-from cli.embedded_valkey import Valkey
-from cli.embedded_valkey import free_port as find_free_port
-from cli.processes import start, stop
+from supervise.embedded_postgres import Postgres
+from supervise.embedded_valkey import Valkey
+from supervise.embedded_valkey import free_port as find_free_port
+from supervise.processes import start, stop
 
 _numbers = itertools.count()
 

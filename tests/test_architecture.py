@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("app", "cli", "coordination", "core", "database", "imaging", "metadata", "pipeline", "storage", "tasks")
+ROOMS = (
+    "app",
+    "cli",
+    "coordination",
+    "core",
+    "database",
+    "imaging",
+    "metadata",
+    "pipeline",
+    "storage",
+    "supervise",
+    "tasks",
+)
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_service"}
 

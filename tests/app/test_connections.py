@@ -12,8 +12,6 @@ import httpx
 import psycopg2
 import pytest
 
-from cli.embedded_postgres import Postgres
-from cli.processes import start, stop
 from core.findings import Finding, Grade
 from core.settings import Settings
 from database.transactions import Database
@@ -21,6 +19,8 @@ from metadata import migrate
 from metadata.probes import PostgresProbe
 from pipeline import connections
 from pipeline.uploads.ingest import Outcome
+from supervise.embedded_postgres import Postgres
+from supervise.processes import start, stop
 from tests.app.server import Web, head, running
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.embedded_postgres import Postgres
-from cli.embedded_valkey import Valkey
-from cli.processes import Identity, start, stop
 from metadata import migrate
+from supervise.embedded_postgres import Postgres
+from supervise.embedded_valkey import Valkey
+from supervise.processes import Identity, start, stop
 from tests.app.server import Web
 from tests.pictures import encoded, photo
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cli.processes import Identity
+from supervise.processes import Identity
 
 
 def descendants(pid: int) -> list[int]:

@@ -10,15 +10,15 @@ import signal
 import sys
 from pathlib import Path
 
-from cli import supervisor
-from cli.make_parent import MakeParent
-from cli.own_process import Process
-from cli.run_directory import RunDirectory
-from cli.stop import Stop
-from cli.supervisor import StackFailed, Supervisor
 from cli.terminal import say
 from core import troubles
 from core.errors import MillraceError
+from supervise import supervisor
+from supervise.make_signals import MakeParent
+from supervise.python_process import Process
+from supervise.run_directory import RunDirectory
+from supervise.shutdown_signal import Stop
+from supervise.supervisor import StackFailed, Supervisor
 
 
 def child(home: Path, name: str, script: str) -> Process:

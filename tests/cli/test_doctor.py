@@ -16,10 +16,10 @@ import psycopg2
 import pytest
 import redis
 
-from cli.embedded_valkey import Valkey
-from cli.processes import start, stop
 from core import settings, troubles
 from storage.staging.staging import Staging
+from supervise.embedded_valkey import Valkey
+from supervise.processes import start, stop
 from tests.cli.examination import Settings, doctor, own_process, s3_options, services
 
 __all__ = ["services"]

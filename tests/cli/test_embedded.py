@@ -16,11 +16,11 @@ import psycopg2
 import pytest
 import redis
 
-from cli import postgres_binaries, unprivileged
-from cli.embedded_postgres import Postgres
-from cli.embedded_valkey import Valkey
-from cli.processes import Child, Identity, Service, start, stop
 from core.errors import Misconfigured
+from supervise import postgres_binaries, unprivileged
+from supervise.embedded_postgres import Postgres
+from supervise.embedded_valkey import Valkey
+from supervise.processes import Child, Identity, Service, start, stop
 
 AS_ROOT = (unprivileged.SETPRIV, unprivileged.NAMESPACE)
 WAYS = AS_ROOT if os.geteuid() == 0 else (unprivileged.AS_WE_ARE,)

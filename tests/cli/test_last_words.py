@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.last_words import complaint
-from cli.processes import capture
+from supervise.crash_reason import complaint
+from supervise.processes import capture
 
 RAISED = json.dumps(
     {"level": "ERROR", "message": "in worker", "exc_info": "Traceback\n  File\nImportError: no module x"}

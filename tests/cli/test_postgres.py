@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.postgres import connected, without_password
-from cli.processes import capture
+from supervise.processes import capture
 from tests.cli.storage_command import ROOT
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cli.run_directory import RunDirectory, in_memory
+from supervise.run_directory import RunDirectory, in_memory
 
 
 @pytest.mark.parametrize(("free", "memory"), [(64 << 20, False), (2 << 30, True)])
@@ -16,7 +16,7 @@ def test_a_temporary_home_is_where_there_is_room_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, memory: bool
 ) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free >> 12, f_frsize=1 << 12))
-    monkeypatch.setattr("cli.run_directory._MEMORY", tmp_path / "shm")
+    monkeypatch.setattr("supervise.run_directory._MEMORY", tmp_path / "shm")
     (tmp_path / "shm").mkdir()
     (tmp_path / "run").mkdir()
     with RunDirectory(tmp_path).temporary_home() as home:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.own_process import program
 from storage.registry import BACKENDS
+from supervise.python_process import program
 from tasks import commands
 
 PICTURES = {"PIL", "pyvips"}

@@ -4,11 +4,11 @@ import subprocess
 import sys
 import threading
 
-from cli.stop import Stop
+from supervise.shutdown_signal import Stop
 
 FLOODED = """
 import os, signal, sys, threading
-from cli.stop import Stop
+from supervise.shutdown_signal import Stop
 stop = Stop.on((signal.SIGTERM,))
 def flood():
     for _ in range(3000):

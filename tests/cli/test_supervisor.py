@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.processes import Identity
 from core import troubles
+from supervise.processes import Identity
 from tests.cli.processes import all_gone, command_of, descendants, identities, running_in
 
 ROOT = Path(__file__).parent.parent.parent

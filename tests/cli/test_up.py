@@ -18,9 +18,9 @@ import psycopg2
 import pytest
 import redis
 
-from cli import stack
-from cli.address import Address
 from core.sections import Web
+from supervise import stack
+from supervise.address import Address
 from tests.cli.processes import all_gone, command_of, descendants, identities, running_in
 
 ROOT = Path(__file__).parents[2]

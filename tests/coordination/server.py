@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 from typing import Self
 
-from cli.embedded_valkey import Valkey
-from cli.processes import Child, start, stop
+from supervise.embedded_valkey import Valkey
+from supervise.processes import Child, start, stop
 
 
 class OwnServer:

@@ -9,10 +9,10 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from cli.embedded_valkey import Valkey
-from cli.processes import start, stop
 from coordination.broker import Broker
 from core.errors import BrokerUnavailable
+from supervise.embedded_valkey import Valkey
+from supervise.processes import start, stop
 
 
 def test_it_counts_what_waits_in_a_queue(redis_url: str) -> None:

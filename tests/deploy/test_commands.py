@@ -21,8 +21,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cli.own_process import Process
-from cli.processes import POLITE, Child, spawn, stop
+from supervise.processes import POLITE, Child, spawn, stop
+from supervise.python_process import Process
 from tests.deploy.compose import ROOT, SECRETS, argv, dockerfile, image_environment, last_stage, parsed
 from tests.s3_server import s3_server
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.embedded_valkey import find_binary, free_port
-from cli.own_process import Process
-from cli.processes import start, stop
 from core import settings
 from core.sections import Web
 from storage import registry
+from supervise.embedded_valkey import find_binary, free_port
+from supervise.processes import start, stop
+from supervise.python_process import Process
 from tests.deploy.compose import (
     ROOT,
     SECRETS,

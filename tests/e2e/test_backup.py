@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from cli.own_process import program
+from supervise.python_process import program
 from tests.faults.history import Told
 from tests.faults.stack import ROOT, SETTINGS, Stack
 from tests.pictures import encoded, photo

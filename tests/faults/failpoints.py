@@ -6,7 +6,19 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("app", "cli", "coordination", "core", "database", "imaging", "metadata", "pipeline", "storage", "tasks")
+ROOMS = (
+    "app",
+    "cli",
+    "coordination",
+    "core",
+    "database",
+    "imaging",
+    "metadata",
+    "pipeline",
+    "storage",
+    "supervise",
+    "tasks",
+)
 CALL = re.compile(r"""\bfailpoint\(\s*f?"([^"]+)\"""")
 
 FOLDERS = ("accepted", "quarantine", "trash")

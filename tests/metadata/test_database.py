@@ -12,14 +12,14 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
-from cli.embedded_postgres import Postgres
-from cli.processes import start, stop
 from core.breaker import Breaker
 from core.errors import DatabaseUnavailable, Misconfigured
 from database.deadline import deadline
 from database.transactions import Database
 from metadata import migrate
 from metadata.catalogue import Metadata
+from supervise.embedded_postgres import Postgres
+from supervise.processes import start, stop
 from tests.metadata.conftest import Query
 from tests.metadata.cut import CuttingProxy
 from tests.metadata.made import Ingester, facts, manifest

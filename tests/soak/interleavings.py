@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from cli.embedded_postgres import Postgres
-from cli.processes import start, stop
 from metadata import migrate
+from supervise.embedded_postgres import Postgres
+from supervise.processes import start, stop
 from tests.metadata.interleaving import Act, ByChance, Course, Every, Schedule, stops
 from tests.metadata.small_world import WORLDS, Rows, World, play
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import peak_growth, start_peak
-from cli.embedded_postgres import Postgres
-from cli.processes import start, stop
 from core.sections import MIB
 from core.settings import Settings
 from storage.interface import Span
 from storage.registry import open_stores
+from supervise.embedded_postgres import Postgres
+from supervise.processes import start, stop
 from tests.s3_server import s3_server
 
 SIZE_MIB = 2048

@@ -8,11 +8,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from cli.embedded_postgres import Postgres
-from cli.processes import start, stop
 from database.transactions import Database
 from metadata import migrate
 from metadata.catalogue import Metadata
+from supervise.embedded_postgres import Postgres
+from supervise.processes import start, stop
 from tests.scale.calls import Calls, methods, watch
 from tests.scale.filling import fill
 from tests.scale.plans import Plans

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.own_process import Process
-from cli.processes import POLITE, start, stop
+from supervise.processes import POLITE, start, stop
+from supervise.python_process import Process
 from tests.app.server import free_port
 from tests.system.haproxy import configuration
 from tests.system.programs import program

@@ -13,10 +13,10 @@ import psycopg2
 import pytest
 from sqlalchemy import Connection, text
 
-from cli import unprivileged
-from cli.own_process import Process
-from cli.processes import POLITE, start, stop
 from database.transactions import Database
+from supervise import unprivileged
+from supervise.processes import POLITE, start, stop
+from supervise.python_process import Process
 from tests.app.server import free_port
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line

@@ -15,12 +15,12 @@ import redis
 from celery import Celery
 from uuid_utils.compat import uuid4, uuid7
 
-from cli.embedded_valkey import Valkey
-from cli.processes import start, stop
 from core.queues import EAGER, INTERACTIVE, MAINTENANCE, ingest_queue
 from core.settings import Settings
 from pipeline.installation import redis_prefix
 from storage.staging import installation
+from supervise.embedded_valkey import Valkey
+from supervise.processes import start, stop
 from tasks.celery_app import configuration
 from tasks.hints import CeleryHints, IngestQueue
 from tasks.queues import WINDOWS, window

@@ -9,8 +9,8 @@ import redis
 from kombu import Connection, Queue
 from kombu.message import Message
 
-from cli.embedded_valkey import Valkey
-from cli.processes import start, stop
+from supervise.embedded_valkey import Valkey
+from supervise.processes import start, stop
 from tasks import redis_transport
 
 

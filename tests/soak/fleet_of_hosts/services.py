@@ -7,10 +7,10 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from cli.embedded_postgres import DATABASE, USER, Postgres
-from cli.embedded_valkey import find_binary
-from cli.own_process import Process
-from cli.processes import POLITE, Child, Service, start, stop
+from supervise.embedded_postgres import DATABASE, USER, Postgres
+from supervise.embedded_valkey import find_binary
+from supervise.processes import POLITE, Child, Service, start, stop
+from supervise.python_process import Process
 from tests.soak.fleet_of_hosts.network import inside
 from tests.system.haproxy import configuration
 from tests.system.programs import program

@@ -20,8 +20,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.processes import capture
 from core.errors import Misconfigured
+from supervise.processes import capture
 
 _NOBODY = 65534
 

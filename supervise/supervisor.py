@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import orphans, processes
-from cli.processes import Child, Service
-from cli.run_directory import RunDirectory
-from cli.stop import Stop
 from core import troubles
 from core.errors import MillraceError, Misconfigured
 from core.loops import IN_A_ROW, Guard, rest
 from core.parent_death import adopt_orphans
+from supervise import processes, subreaper
+from supervise.processes import Child, Service
+from supervise.run_directory import RunDirectory
+from supervise.shutdown_signal import Stop
 
 _TICK_SECONDS = 0.2
 _PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.5, 30.0
@@ -125,21 +125,21 @@ class Supervisor:
             elif slot.deaths and time.monotonic() - slot.ready_at > _CALM_SECONDS:
                 slot.deaths = 0
                 troubles.forget(f"process.{slot.service.name}")
-        orphans.end(self._pids())
+        subreaper.end(self._pids())
 
     def stop(self) -> None:
         for group in reversed(self._groups):
             processes.stop(slot.child for slot in group)
-            orphans.end(self._pids())
+            subreaper.end(self._pids())
             for slot in group:
                 self._run.forget(slot.service.name)
         self._groups.clear()
-        orphans.end(())
+        subreaper.end(())
 
     def _bury(self, slot: _Slot) -> None:
         """It has ended: start it again, at once or later."""
         name, why = slot.service.name, processes.cause(slot.child)
-        orphans.end(self._pids())  # it may have left children that hold its port or its files
+        subreaper.end(self._pids())  # it may have left children that hold its port or its files
         if not slot.was_ready and slot.child.process.returncode >= 0:
             if slot.mended or not slot.service.mend():
                 raise StackFailed(f"{name} ended while starting: {why}")

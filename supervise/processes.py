@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cli.last_words import complaint, telling
 from core import parent_death
 from core.errors import Misconfigured
+from supervise.crash_reason import complaint, telling
 
 StopLadder = Sequence[tuple[int, float]]
 """Signals to send in turn, each with the seconds to wait before the next. The last should be SIGKILL."""

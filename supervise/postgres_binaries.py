@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.processes import capture
 from core.errors import Misconfigured
+from supervise.processes import capture
 
 OLDEST_MAJOR = 15
 

@@ -1,4 +1,4 @@
-"""A process of our own (not a server that others wrote), as a `Service` (see cli/processes.py)."""
+"""A process of our own (not a server that others wrote), as a `Service` (see supervise/processes.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.processes import Child, StopLadder
+from supervise.processes import Child, StopLadder
 
 _SETTLED_SECONDS = 3.0
 

@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from cli import orphans
-from cli.processes import Identity
 from core.errors import Misconfigured
+from supervise import subreaper
+from supervise.processes import Identity
 
 _LEFT_OVER_LADDER = ((signal.SIGTERM, 3.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0))
 
@@ -118,7 +118,7 @@ def _stop_left_over(file: Path, homes: Collection[str]) -> bool:
         return False
     if boot != _boot():
         return False
-    members = [Identity.of(pid) for pid in orphans.session_members(main.pid) if _belongs_to(pid, homes)]
+    members = [Identity.of(pid) for pid in subreaper.session_members(main.pid) if _belongs_to(pid, homes)]
     alive = [process for process in {main, *members} if process is not None and process.is_alive()]
     for number, seconds in _LEFT_OVER_LADDER:
         for process in alive:

@@ -16,15 +16,15 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from cli.processes import Child, StopLadder, capture, server_environment
 from core.errors import Misconfigured
+from supervise.processes import Child, StopLadder, capture, server_environment
 
 MAX_MEMORY = "256mb"
 """Hints, locks and a cache take a few MB: a server that fills up refuses, before this machine has no memory left."""
 
 
 class Valkey:
-    """A `Service` (see cli/processes.py)."""
+    """A `Service` (see supervise/processes.py)."""
 
     stop_ladder: StopLadder = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0))
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from cli import orphans, postgres_binaries, unprivileged
-from cli.processes import Child, Identity, StopLadder, capture, server_environment
 from core.errors import Misconfigured
+from supervise import postgres_binaries, subreaper, unprivileged
+from supervise.processes import Child, Identity, StopLadder, capture, server_environment
 
 USER = DATABASE = "millrace"
 _SOCKET_PATH_LIMIT = 107
@@ -27,7 +27,7 @@ _LIST_SYNTAX = frozenset('," \t\n')
 
 
 class Postgres:
-    """A `Service` (see cli/processes.py)."""
+    """A `Service` (see supervise/processes.py)."""
 
     name = "postgres"
     stop_ladder: StopLadder = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0), (signal.SIGKILL, 1.0))
@@ -136,7 +136,7 @@ class Postgres:
     def _await_children(self) -> None:
         """Those of a killed server end by themselves, and no other starts on its shared memory before they have."""
         deadline = time.monotonic() + CHILDREN_SECONDS
-        while any(orphans.working_in(self._cluster)) and time.monotonic() < deadline:
+        while any(subreaper.working_in(self._cluster)) and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def _is_server(self, pid: int) -> bool:

@@ -8,13 +8,13 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from cli.address import Address
-from cli.own_process import Process, program
-from cli.processes import StopLadder
 from core.addresses import parsed
 from core.sections import Web
 from core.settings import Settings
 from storage.registry import with_one_owner
+from supervise.address import Address
+from supervise.processes import StopLadder
+from supervise.python_process import Process, program
 from tasks import commands
 
 _PATIENCE: StopLadder = ((signal.SIGTERM, 9.0), (signal.SIGKILL, 1.0))
