@@ -17,9 +17,10 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Column, Table
 
-from cli.http_client import Patience, Refusal, connect, service_url
 from cli.sanitize import printable
+from cli.service_url import service_url
 from core.errors import MillraceError
+from millrace_client.http import Patience, Refusal, connect
 
 PAGE = 200
 PATIENCE_SECONDS = 30

@@ -15,10 +15,11 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
-from cli.bulk_upload import BulkUpload, Failed, Result
-from cli.http_client import check_alive, connect, service_url
 from cli.sanitize import printable
-from cli.sources import find
+from cli.service_url import service_url
+from millrace_client.bulk_upload import BulkUpload, Failed, Result
+from millrace_client.http import check_alive, connect
+from millrace_client.sources import find
 
 MEGABYTE = 1_000_000
 INTERRUPTED = 130

@@ -9,6 +9,7 @@ import click
 
 from core.errors import MillraceError, Misconfigured
 from core.loading import uncollected
+from millrace_client.errors import ClientError
 
 _COMMANDS = {
     "beat": ("cli.worker", "Run the clock of the fleet-wide sweeps."),
@@ -57,3 +58,6 @@ def main() -> None:
     except MillraceError as error:
         sys.stderr.write(f"millrace: {error.detail}\n")
         sys.exit(2 if isinstance(error, Misconfigured) else 1)
+    except ClientError as error:
+        sys.stderr.write(f"millrace: {error}\n")
+        sys.exit(1)

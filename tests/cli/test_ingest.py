@@ -18,9 +18,9 @@ from urllib.parse import unquote
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.bulk_upload import SENDINGS
 from cli.ingest import ingest
-from cli.sources import find
+from millrace_client.bulk_upload import SENDINGS
+from millrace_client.sources import find
 from tests.cli.service import Answer, Seen, running
 
 READY: dict[str, Any] = {"state": "ready", "failure": None, "variants": []}

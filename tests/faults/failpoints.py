@@ -14,6 +14,7 @@ ROOMS = (
     "database",
     "imaging",
     "metadata",
+    "millrace_client",
     "pipeline",
     "storage",
     "supervise",

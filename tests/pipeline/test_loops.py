@@ -160,7 +160,7 @@ LOOPS: dict[str, Drive | str] = {
 ONE_CALL = {
     "app/threads.py": "a thread of requests, which turns in a guard",
     "app/health.py": "asks one dependency once, and reports whatever happens",
-    "cli/bulk_upload.py": "of a client: its error ends the command with its words",
+    "millrace_client/bulk_upload.py": "of a client: its error ends the command with its words",
     "cli/first_run.py": "sends the examples once",
     "core/silence.py": "one look, which logs what it did not foresee",
     "pipeline/doctor/examine.py": "one question, whose failure is a finding",

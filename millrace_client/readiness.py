@@ -19,7 +19,8 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from cli.http_client import LATER, Refusal, ServiceGone, retry_after
+from millrace_client.errors import ServiceGone
+from millrace_client.http import LATER, Refusal, retry_after
 
 WINDOW = 32
 WATCHED = 256

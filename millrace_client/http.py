@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from core import clock, settings
-from core.errors import Misconfigured, Unavailable
+from millrace_client.errors import Interrupted, ServiceGone
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
@@ -38,31 +37,6 @@ LATER = frozenset(
 
 TIMEOUT = httpx.Timeout(60, connect=5, read=150)
 """Reading waits long: the answer to a large upload comes after the last byte is synced."""
-
-
-class Interrupted(Exception):
-    """The user wants to end; what was being sent is abandoned."""
-
-
-class ServiceGone(Unavailable):
-    """Nobody answers at the service's address, and that for longer than the caller's patience."""
-
-    code = "service-gone"
-
-
-def service_url(given: str | None) -> str:
-    """The service to talk to: `--url`, else the one that settings or a running `millrace up` name.
-
-    Raises:
-        Misconfigured: neither says it, or it is no http URL.
-    """
-    url = given or settings.load().http_url
-    if url is None:
-        raise Misconfigured("no --url, and no service runs in this MILLRACE_HOME: start `millrace up`, or say where")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Misconfigured(f"--url: {url!r} is no http:// or https:// URL")
-    return url
 
 
 def connect(url: str, *, connections: int = 1) -> httpx.Client:
@@ -151,7 +125,7 @@ def retry_after(value: str | None) -> float:
         seconds = float(value)
     else:
         try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - clock.now().timestamp()
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except ValueError:
             return 0.0
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)

@@ -22,9 +22,10 @@ from uuid import uuid4
 
 import httpx
 
-from cli.http_client import Interrupted, Patience, Refusal, ServiceGone
-from cli.readiness import Ended, Readiness
-from cli.sources import Source
+from millrace_client.errors import Interrupted, ServiceGone
+from millrace_client.http import Patience, Refusal
+from millrace_client.readiness import Ended, Readiness
+from millrace_client.sources import Source
 
 CHUNK = 1 << 20
 HOST_LOST = "host-lost"
@@ -163,7 +164,7 @@ class BulkUpload:
         except Interrupted:
             return
         except ServiceGone as error:
-            self._end_early(error.detail)
+            self._end_early(str(error))
         except OSError as error:
             self._fail(source, "unreadable", error.strerror or str(error))
         except httpx.LocalProtocolError:
@@ -175,7 +176,7 @@ class BulkUpload:
         try:
             self._readiness.watch()
         except ServiceGone as error:
-            self._end_early(error.detail)
+            self._end_early(str(error))
         except UNINTELLIGIBLE as error:
             self._end_early(f"the service's answer makes no sense: {type(error).__name__}: {error}")
 
