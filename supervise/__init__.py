@@ -1,0 +1,1 @@
+"""Processes of ours and of others: started, watched, restarted and stopped."""

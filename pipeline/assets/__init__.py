@@ -1,0 +1,1 @@
+"""Reading assets and deleting them."""

@@ -1,0 +1,1 @@
+"""Runs in a process of their own, with limits on time, memory and processor."""

@@ -1,0 +1,1 @@
+"""What is asked of PostgreSQL again and again, kept for a moment."""

@@ -1,0 +1,1 @@
+"""Rendering what is asked of a picture, and waiting for it."""
