@@ -15,16 +15,11 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
     ColumnElement,
     Connection,
     LargeBinary,
     Select,
-    Table,
     Text,
-    Uuid,
     cast,
     column,
     exists,
@@ -45,16 +40,8 @@ from database.transactions import Database
 from metadata import locking, rows, stretches
 from metadata.arrays import Rows
 from metadata.lost import SICK
-from metadata.schema import asset, asset_variant, deleted_object, garbage, metadata, replica, variant
+from metadata.schema import asset, asset_variant, deleted_object, garbage, installation, replica, variant
 from metadata.stretches import Counted
-
-installation = Table(
-    "installation",
-    metadata,
-    Column("one", Boolean, primary_key=True, server_default=text("true")),  # the only row
-    Column("id", Uuid, nullable=False),
-    CheckConstraint("one", name="one"),
-)
 
 Named = tuple[bytes, int]
 """A hash and a generation: what the key of an object says."""

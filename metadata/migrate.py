@@ -23,13 +23,6 @@ from database.deadline import deadline
 from database.engine import make_engine, parse_url, settings_of
 from database.errors import translated
 from database.session import session_of
-from metadata import inventory as inventory  # their tables are a part of the schema
-from metadata import jobs as jobs
-from metadata import outbox as outbox
-from metadata import readers as readers
-from metadata import rules as rules
-from metadata import stores as stores
-from metadata import tiers as tiers
 
 SCRIPTS = Path(__file__).parent.parent / "alembic"
 SECONDS = 600

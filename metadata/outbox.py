@@ -15,14 +15,9 @@ from uuid import UUID
 
 from sqlalchemy import (
     CTE,
-    BigInteger,
     Column,
     ColumnElement,
     Connection,
-    Identity,
-    LargeBinary,
-    Table,
-    Uuid,
     cast,
     delete,
     exists,
@@ -36,16 +31,7 @@ from sqlalchemy import (
 from database.transactions import Database
 from metadata import facts
 from metadata.facts import Fact, Named
-from metadata.schema import asset, asset_variant, metadata, path_counter, tombstone, variant
-
-catalogue_event = Table(
-    "catalogue_event",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("asset_id", Uuid),
-    Column("variant_id", Uuid),  # alone: it is rendered; with an asset: that one asked for it
-    Column("path_hash", LargeBinary),  # a path whose counter nothing else tells of any more
-)
+from metadata.schema import asset, asset_variant, catalogue_event, path_counter, tombstone, variant
 
 REFILL = 20_000
 """Rows in one transaction."""

@@ -8,30 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, Integer, Interval, Table, Text, cast, func, literal, select, union_all
+from sqlalchemy import Connection, Interval, Text, cast, func, literal, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from core import clock, queues
 from core.queues import Unread
 from database.session import with_next
 from database.transactions import Database
-from metadata.schema import NOW, TIME, host, metadata
-
-reader = Table(
-    "reader",
-    metadata,
-    Column("queue", Text, primary_key=True),
-    Column("last_seen", TIME, nullable=False, server_default=NOW),  # any of its readers
-)
-
-worker = Table(
-    "worker",
-    metadata,
-    Column("host", Text, primary_key=True),  # its id, or its name where it has no staging
-    Column("queues", Text, primary_key=True),
-    Column("connections", Integer, nullable=False),  # that it may open at most
-    Column("last_seen", TIME, nullable=False, server_default=NOW),
-)
+from metadata.schema import host, reader, worker
 
 OFTEN_ENOUGH_SECONDS = 5
 """A word that young is left as it is: a hundred workers write one row, and each version of it has to be cleared up."""

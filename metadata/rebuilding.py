@@ -39,9 +39,9 @@ from database.transactions import Database
 from metadata import fact_rows, outbox
 from metadata.arrays import Rows
 from metadata.facts import Counter, Deleted, Recorded, Rendered
-from metadata.inventory import installation
 from metadata.paths import hash_of
 from metadata.schema import (
+    installation,
     asset,
     asset_variant,
     blob,

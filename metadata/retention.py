@@ -8,9 +8,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, delete, exists,
 
 from core import queues, sections
 from database.transactions import Database
-from metadata.jobs import job
-from metadata.readers import reader, worker
-from metadata.schema import deleted_object, failure, host, tombstone, upload, variant, verify_event
+from metadata.schema import deleted_object, failure, host, job, reader, tombstone, upload, variant, verify_event, worker
 
 BATCH = 1000
 """Rows in one transaction, so that a first prune of an old table holds no locks for long."""

@@ -12,22 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Connection, LargeBinary, Table, func, select
-from sqlalchemy import text as sql
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
 
 from database.transactions import Database
-from metadata.schema import NOW, TIME, metadata
-
-placement_rules = Table(
-    "placement_rules",
-    metadata,
-    Column("one", Boolean, primary_key=True, server_default=sql("true")),  # the only row
-    Column("fingerprint", LargeBinary, nullable=False),
-    Column("said", JSONB, nullable=False),
-    Column("since", TIME, nullable=False, server_default=NOW),
-    CheckConstraint("one", name="one"),
-)
+from metadata.schema import placement_rules
 
 
 @dataclass(frozen=True, slots=True)

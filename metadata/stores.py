@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
-    Table,
-    Text,
     and_,
     delete,
     exists,
@@ -25,15 +22,8 @@ from core.model import Replica, StoreState
 from database.transactions import Database
 from metadata import collection, locking, rows, rules, stretches
 from metadata.rules import Rules
-from metadata.schema import NOW, TIME, blob, garbage, metadata, replica, store
+from metadata.schema import blob, garbage, identified_store, replica, store
 from metadata.stretches import Counted
-
-identified_store = Table(
-    "identified_store",
-    metadata,
-    Column("name", Text, primary_key=True),  # it got its marker once, and is not taken for a new one again
-    Column("identified_at", TIME, nullable=False, server_default=NOW),
-)
 
 ABANDONED = 500
 """In one transaction."""

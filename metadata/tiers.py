@@ -13,13 +13,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy import (
-    BigInteger,
-    Column,
     ColumnElement,
     Connection,
-    Identity,
-    Table,
-    Text,
     and_,
     delete,
     exists,
@@ -35,16 +30,7 @@ from core.model import Replica
 from database.transactions import Database
 from metadata import locking, rules
 from metadata.rules import Rules
-from metadata.schema import blob, garbage, generation_seq, metadata, replica
-
-promoted_bytes = Table(  # how much the copies for faster reading take: the sum over a store
-    "promoted_bytes",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("store", Text, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("unfilled", BigInteger, nullable=False),  # of them
-)
+from metadata.schema import blob, garbage, generation_seq, promoted_bytes, replica
 
 ATTEMPTS = 3
 """A copy that could not be filled so often is given up."""

@@ -9,20 +9,12 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, DateTime, Table, Text, Uuid, delete, func, update
+from sqlalchemy import Connection, delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid4
 
 from database.transactions import Database
-from metadata.schema import metadata
-
-turn = Table(
-    "turn",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("token", Uuid, nullable=False),
-    Column("ends_at", DateTime(timezone=True), nullable=False),
-)
+from metadata.schema import turn
 
 
 class Turns:

@@ -28,9 +28,10 @@ from database.session import with_next
 from database.transactions import Database
 from metadata import blobs, leases, links, locking, outbox, remaking, repairs, rows, undecodable
 from metadata.arrays import Rows
-from metadata.assets import HOLDERS
-from metadata.outbox import catalogue_event
-from metadata.schema import asset, asset_variant, blob, failure, variant
+from metadata.schema import asset, asset_variant, blob, catalogue_event, failure, variant
+
+SHOWING = 100
+"""Assets that are looked at: a placeholder picture may have a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Variants:
         return self._database.read(_find, asset_id, recipe_hash)
 
     def path_of(self, source: bytes) -> str:
-        """Of the asset accepted last that shows a variant of this blob, as far as `HOLDERS` of them tell; the root
+        """Of the asset accepted last that shows a variant of this blob, as far as `SHOWING` of them tell; the root
         where none does any more."""
         return self._database.read(_path_of, source)
 
@@ -159,7 +160,7 @@ def _find(connection: Connection, asset_id: UUID, recipe_hash: bytes) -> Variant
 
 def _path_of(connection: Connection, source: bytes) -> str:
     holders = select(asset.c.path_text, asset.c.accepted_at).where(asset.c.blob == source)
-    some = holders.order_by(asset.c.id).limit(HOLDERS).subquery()
+    some = holders.order_by(asset.c.id).limit(SHOWING).subquery()
     return connection.scalar(select(some.c.path_text).order_by(some.c.accepted_at.desc()).limit(1)) or "/"
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from cli import job_progress
 from core.errors import Archived
 from core.model import JobState
-from metadata.inventory import installation
+from metadata.schema import installation
 from pipeline.jobs import migration, verification
 from pipeline.replicas.identification import is_ours
 from pipeline.replicas.quarantine import verdict
