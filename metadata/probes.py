@@ -11,7 +11,8 @@ from core import clock
 from core.findings import Check, Finding, note, ok, problem
 from core.timings import measure
 from database.transactions import Database
-from metadata import lost, migrate
+from metadata import migrate
+from metadata.blobs import lost_originals
 from metadata.schema import metadata
 
 OLDEST = 150_000
@@ -181,7 +182,7 @@ class PostgresProbe:
         return ok("hosts", f"{count} with a heartbeat in the last ten minutes", hosts=count)
 
     def _quarantine(self) -> Finding:
-        blobs, assets = self._database.read(lost.count)
+        blobs, assets = self._database.read(lost_originals.count)
         if not blobs:
             return ok("quarantine", "a good copy is left of everything", blobs=0, assets=0)
         return problem(

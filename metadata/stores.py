@@ -20,10 +20,11 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.model import Replica, StoreState
 from database.transactions import Database
-from metadata import collection, locking, rows, rules, stretches
+from metadata import locking, rows, rules
+from metadata.blobs import collection, stretches
+from metadata.blobs.stretches import Counted
 from metadata.rules import Rules
 from metadata.schema import blob, garbage, identified_store, replica, store
-from metadata.stretches import Counted
 
 ABANDONED = 500
 """In one transaction."""

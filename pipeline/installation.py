@@ -14,8 +14,8 @@ from uuid import UUID
 
 from core.errors import Misconfigured, Unavailable
 from core.settings import Settings
-from metadata.catalogue import Metadata
-from metadata.inventory import Inventory
+from metadata.blobs.inventory import Inventory
+from metadata.facade import Metadata
 from storage.staging import installation
 
 ASK_SECONDS: Final = 30.0

@@ -15,8 +15,8 @@ from coordination.turns import Turns
 from core.errors import Misconfigured, StoreUnavailable
 from core.settings import Settings
 from core.silence import Silence
-from metadata.catalogue import Metadata
-from metadata.collection import Keeping
+from metadata.blobs.collection import Keeping
+from metadata.facade import Metadata
 from metadata.rules import Rules
 from pipeline.installation import Installation, redis_prefix
 from pipeline.lookups.cached_metadata import Lookups

@@ -17,7 +17,7 @@ from core.errors import Unavailable
 from core.loops import Guard
 from core.queues import BEAT
 from core.settings import Settings
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from pipeline import connections
 from storage.staging import host
 

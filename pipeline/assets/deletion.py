@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from core.errors import NotFound
 from core.failpoints import failpoint
-from metadata.assets import Deleted
+from metadata.assets.assets import Deleted
 from metadata.paths import AssetPath
 from pipeline.services import Services
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from metadata.stretches import Counted
+from metadata.blobs.stretches import Counted
 from pipeline.jobs.runner import Step
 
 COUNTING: Final = "counting"

@@ -18,9 +18,9 @@ from core.errors import Archived, BadRequest, MillraceError, NotFound, StoreFull
 from core.failpoints import failpoint
 from core.model import Job, Replica, StoreState
 from core.sections import Rate
-from metadata.demotion import Choice, Filter, Home, Move
-from metadata.references import Reference
-from metadata.stretches import Counted
+from metadata.blobs.demotion import Choice, Filter, Home, Move
+from metadata.blobs.references import Reference
+from metadata.blobs.stretches import Counted
 from pipeline.jobs.amounts import Amounts
 from pipeline.jobs.arguments import Arguments, require_in_force
 from pipeline.jobs.counting import COUNTING, Tally, counted

@@ -19,7 +19,7 @@ from pydantic import Field
 from core.errors import NoStore
 from core.failpoints import failpoint
 from core.model import Job
-from metadata.inventory import Named
+from metadata.blobs.inventory import Named
 from pipeline import maintenance
 from pipeline.jobs.arguments import Arguments, chosen
 from pipeline.jobs.flow import Heed

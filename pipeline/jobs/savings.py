@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.sections import GIB
-from metadata.demotion import Home, Move
+from metadata.blobs.demotion import Home, Move
 from pipeline.jobs.counting import count_all
 from pipeline.jobs.demotion import STRETCH, choice, filters
 from pipeline.services import Services

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, TypeVar
 from core.errors import Archived, Forbidden, Interrupted, NotFound, StoreUnavailable, Superseded
 from core.failpoints import failpoint
 from core.model import Job, Replica
-from metadata.inventory import Named, Place
+from metadata.blobs.inventory import Named, Place
 from pipeline.jobs.counting import COUNTING, counted
 from pipeline.jobs.flow import LARGE_BYTES, RETRY, Heed
 from pipeline.jobs.heads import Heads

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from core.errors import Corrupt, Misconfigured
 from core.model import Asset, BlobFacts, Details, ImageFacts, WantedVariant
-from metadata.facts import Asked, Counter, Deleted, Fact, Recorded, Rendered
+from metadata.journal.journal_records import Asked, Counter, Deleted, Fact, Recorded, Rendered
 
 FORMAT: Final = 1
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from core.errors import Unavailable
-from metadata.facts import Asked, Deleted, Recorded, Rendered
+from metadata.journal.journal_records import Asked, Deleted, Recorded, Rendered
 from pipeline.journal.lines import Line
 
 BATCH = 1000

@@ -17,7 +17,7 @@ from uuid import UUID
 from coordination.cache import Cache
 from core import sections
 from core.model import Asset, BlobFacts, Replica
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from metadata.paths import AssetPath
 from pipeline.lookups import codec
 

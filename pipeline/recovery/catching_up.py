@@ -18,7 +18,7 @@ from datetime import timedelta
 from core.errors import Archived, NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica
-from metadata.inventory import Named
+from metadata.blobs.inventory import Named
 from pipeline.replicas import sources
 from pipeline.replicas.identification import require_ours
 from pipeline.replicas.objects import BATCH, REACH, batches

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.model import BlobFacts, Replica
-from metadata.facts import Deleted, Fact, Recorded, Rendered
+from metadata.journal.journal_records import Deleted, Fact, Recorded, Rendered
 from pipeline.journal.lines import Line
 from pipeline.journal.newest import BATCH, NewestLines, translated
 from storage.interface import Stored

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from core.errors import StoreUnavailable
 from core.model import Asset, Replica
-from metadata.facts import Asked, Counter, Deleted, Recorded, Rendered
-from metadata.rebuilding import Link, Loader
+from metadata.journal.journal_records import Asked, Counter, Deleted, Recorded, Rendered
+from metadata.journal.rebuild import Link, Loader
 from pipeline.recovery.gathered import Gathered
 from pipeline.recovery.gathering import Told
 from pipeline.services import Services

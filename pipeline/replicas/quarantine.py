@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.model import Job, JobState
-from metadata.inventory import Quarantined
+from metadata.blobs.inventory import Quarantined
 from pipeline.services import Services
 
 SHOWN = 100

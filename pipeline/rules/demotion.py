@@ -22,8 +22,8 @@ from core.errors import Misconfigured
 from core.model import StoreState
 from core.patterns import path_pattern
 from core.settings import Settings
-from metadata.demotion import Filter, Home, Move
-from metadata.references import Reference
+from metadata.blobs.demotion import Filter, Home, Move
+from metadata.blobs.references import Reference
 from pipeline.rules.placement import Placements
 from storage.options import TIERS, StoreOptions
 

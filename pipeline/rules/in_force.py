@@ -15,8 +15,8 @@ from typing import Final
 from core.errors import Unavailable
 from core.model import BlobFacts
 from core.settings import Settings
-from metadata.catalogue import Metadata
-from metadata.collection import Held
+from metadata.blobs.collection import Held
+from metadata.facade import Metadata
 from metadata.rules import PlacementRules, Rules
 from pipeline.rules.placement import Placements
 from storage.options import StoreOptions

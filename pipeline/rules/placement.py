@@ -17,8 +17,8 @@ from core.model import BlobFacts, Replica, StoreState
 from core.patterns import path_pattern
 from core.sections import Placement
 from core.settings import Settings
-from metadata.collection import Held
-from metadata.references import Reference
+from metadata.blobs.collection import Held
+from metadata.blobs.references import Reference
 from storage.options import TIERS, StoreOptions
 
 

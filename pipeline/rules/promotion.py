@@ -1,7 +1,7 @@
 """Hot stores that take copies of what is read from colder ones, as many as their settings allow.
 
-Who reads wishes for a copy (accesses.py), the rows keep the bound (metadata/tiers.py), and the repair of what is due
-makes it (repair.py).
+A read wishes for a copy (pipeline/stores/read_tracking.py), the rows keep the bound (metadata/blobs/promotion.py), and
+repair makes it (pipeline/replicas/repair.py).
 """
 
 from __future__ import annotations

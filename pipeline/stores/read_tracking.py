@@ -18,7 +18,7 @@ from core.errors import MillraceError
 from core.loops import Background
 from core.model import BlobFacts, Replica
 from core.settings import Settings
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from pipeline.lookups.cached_metadata import Lookups
 from pipeline.rules.placement import Placements
 from pipeline.rules.promotion import any_could_take, is_colder, takers

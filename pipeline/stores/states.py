@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from core.errors import Unavailable
 from core.model import StoreState
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 
 STATES_SECONDS = 1.0
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from core.errors import DatabaseUnavailable, NoStore
 from core.findings import Finding, note, ok, problem
 from core.settings import Settings
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from pipeline.stores.recognition import marker_of, missing, objection
 from storage.interface import ObjectStore
 from storage.staging import installation

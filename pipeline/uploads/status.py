@@ -13,7 +13,7 @@ from uuid import UUID
 
 from core.errors import AskStagingHost, MillraceError, NotFound, StoreFull, Unavailable
 from core.model import FailureReason, Ingest, IngestState, Manifest, StagedEntry
-from metadata.uploads import HOST_LOST
+from metadata.uploads.uploads import HOST_LOST
 from pipeline.services import Services
 
 FIRST_POLL_SECONDS = 0.02

@@ -22,7 +22,7 @@ from core.failpoints import failpoint
 from core.model import BlobFacts, FailureReason, LeasedVariant, Replica, Reservation
 from imaging.recipe import Recipe
 from imaging.render import Rendered, RenderFailed, Scope, render
-from metadata.variants import Stored
+from metadata.variants.variants import Stored
 from pipeline.backoff import backoff
 from pipeline.isolation import parent
 from pipeline.isolation.limit import limit

@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from database.transactions import Database
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from tests.metadata.made import Ingester
 
 Query = Callable[..., list[tuple[Any, ...]]]

@@ -22,13 +22,13 @@ from core.model import (
     StoreState,
     WantedVariant,
 )
-from metadata.assets import Deleted
-from metadata.catalogue import Metadata
-from metadata.collection import Held, Keeping
+from metadata.assets.assets import Deleted
+from metadata.blobs.collection import Held, Keeping
+from metadata.blobs.references import Reference
+from metadata.facade import Metadata
 from metadata.paths import AssetPath
-from metadata.references import Reference
 from metadata.rules import Rules
-from metadata.variants import Stored
+from metadata.variants.variants import Stored
 
 HOST = UUID(int=1)
 HOUR = timedelta(hours=1)

@@ -16,11 +16,11 @@ from core.errors import MillraceError, NotFound, StoreUnavailable, Superseded
 from core.model import BlobFacts, FailureReason, Replica, StoreState, WantedVariant
 from core.sections import Retention
 from database.transactions import Database
-from metadata import undecodable
-from metadata.catalogue import Metadata
-from metadata.collection import Held, Keeping
-from metadata.demotion import Home, Move
-from metadata.references import Reference
+from metadata.blobs import undecodable
+from metadata.blobs.collection import Held, Keeping
+from metadata.blobs.demotion import Home, Move
+from metadata.blobs.references import Reference
+from metadata.facade import Metadata
 from tests.metadata.interleaving import Act, Course, Schedule
 from tests.metadata.made import HOUR, LEASE, NO_TIME, RULES, Ingester, manifest, want
 

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import Connection
 
 from core.errors import NotFound, Superseded
-from metadata import blobs, collection, links
-from metadata.catalogue import Metadata
-from metadata.variants import Stored
+from metadata.blobs import blobs, collection
+from metadata.facade import Metadata
+from metadata.variants import variant_requests
+from metadata.variants.variants import Stored
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, KEEPING, LEASE, NO_TIME, Ingester, facts, manifest, output, path, want
 
@@ -206,7 +207,7 @@ def test_gc_passes_by_a_blob_for_which_somebody_asks_for_a_variant(
     ingester.ingest(manifest("/gone", b"same"), [want("thumb")])
     ingester.ingest(kept)
     ingester.delete("/gone", purge=True)
-    pause = _Pause(monkeypatch, links, "link")
+    pause = _Pause(monkeypatch, variant_requests, "link")
     with ThreadPoolExecutor(2) as pool:
         asking = pool.submit(metadata.variants.want, kept.asset_id, kept.sha256, want("thumb"))
         assert pause.reached.wait(30)

@@ -17,7 +17,7 @@ from core.errors import DatabaseUnavailable, Misconfigured
 from database.deadline import deadline
 from database.transactions import Database
 from metadata import migrate
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from supervise.embedded_postgres import Postgres
 from supervise.processes import start, stop
 from tests.metadata.conftest import Query

@@ -5,7 +5,7 @@ import pytest
 from core.errors import BadRequest
 from core.model import FailureReason, IngestState
 from core.sections import Retention
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOST, HOUR, LEASE, NO_TIME, Ingester, manifest, staged, want
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from metadata import references, stretches
-from metadata.catalogue import Metadata
+from metadata.blobs import references, stretches
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 from tests.scale.calls import Calls, methods, watch
 from tests.scale.filling import fill

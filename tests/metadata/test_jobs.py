@@ -10,7 +10,7 @@ import pytest
 from core.errors import Superseded
 from core.model import Job, JobState
 from core.sections import Retention
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import LEASE, Ingester, facts, manifest
 

@@ -8,9 +8,9 @@ import pytest
 
 from core.errors import Superseded
 from core.model import Details
-from metadata import outbox
-from metadata.catalogue import Metadata
-from metadata.facts import Asked, Counter, Deleted, Fact, Recorded, Rendered
+from metadata.facade import Metadata
+from metadata.journal import outbox
+from metadata.journal.journal_records import Asked, Counter, Deleted, Fact, Recorded, Rendered
 from tests.metadata.conftest import Query
 from tests.metadata.made import KEEPING, LEASE, Ingester, facts, manifest, output, path, want
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from core.queues import OF_THE_FLEET, SILENT, ingest_queue, sweep_of, unread
 from core.sections import Retention
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 
 HERE, THERE = UUID(int=1), UUID(int=2)

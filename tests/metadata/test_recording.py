@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from core.errors import Superseded
 from core.model import Details, ImageFacts, Ingest, IngestState, Manifest
-from metadata import assets, recording
-from metadata.catalogue import Metadata
+from metadata.assets import assets, record_asset
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, facts, manifest, path, want
 
@@ -153,7 +153,7 @@ def test_a_replay_that_began_before_a_purge_brings_no_path_back(
     begun, over = threading.Event(), threading.Event()
 
     def replay_slowly(connection: Connection) -> None:
-        assert recording.replay(connection, replace(made, id=uuid4()), 1) is not None
+        assert record_asset.replay(connection, replace(made, id=uuid4()), 1) is not None
         begun.set()
         over.wait(30)
 

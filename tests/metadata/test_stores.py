@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import StoreUnavailable, Superseded
 from core.model import StoreState
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, LEASE, NO_TIME, Ingester, facts, manifest, output
 

@@ -14,13 +14,13 @@ import pytest
 
 from core.errors import Superseded
 from core.model import BlobFacts, Replica, StoreState
-from metadata import tiers
-from metadata.blobs import CONFIRM, asked
-from metadata.catalogue import Metadata
-from metadata.collection import Held, Keeping
-from metadata.demotion import Home, Move
-from metadata.references import Reference
-from metadata.tiers import ATTEMPTS, Promotion
+from metadata.blobs import promotion
+from metadata.blobs.blobs import CONFIRM, asked
+from metadata.blobs.collection import Held, Keeping
+from metadata.blobs.demotion import Home, Move
+from metadata.blobs.promotion import ATTEMPTS, Promotion
+from metadata.blobs.references import Reference
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, NO_TIME, RULES, Ingester, facts, manifest
 
@@ -124,7 +124,7 @@ def test_the_running_sum_is_the_sum(
     chance = random.Random(seed)
     for name in chance.choices(list(STEPS), k=40):
         if name == "fold":
-            monkeypatch.setattr(tiers, "CHANGES", 1 - min(tiers.CHANGES, 1))
+            monkeypatch.setattr(promotion, "CHANGES", 1 - min(promotion.CHANGES, 1))
         with suppress(Superseded):
             STEPS[name](metadata, chance.sample(brought, 3))
         kept = "SELECT coalesce(sum(bytes), 0), coalesce(sum(unfilled), 0) FROM promoted_bytes WHERE store = 'hot'"

@@ -11,7 +11,7 @@ import pytest
 
 from core import clock
 from core.model import Asset, Manifest
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, Ingester, manifest, path, staged
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from core.model import FailureReason, Ingest, IngestState
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOST, HOUR, LEASE, NO_TIME, Ingester, manifest, staged, want
 

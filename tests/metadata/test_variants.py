@@ -13,8 +13,8 @@ import pytest
 from core.errors import Superseded
 from core.model import FailureReason, LeasedVariant, Variant, VariantState
 from core.sections import Retention
-from metadata.catalogue import Metadata
-from metadata.variants import Stored
+from metadata.facade import Metadata
+from metadata.variants.variants import Stored
 from tests.metadata.conftest import Query
 from tests.metadata.made import HOUR, KEEPING, LEASE, NO_TIME, Ingester, manifest, output, path, want
 

@@ -14,8 +14,8 @@ from coordination.turns import Turns
 from core.errors import AlreadyExists, Unavailable
 from core.model import Details, StoreState
 from core.sections import Catalogue
-from metadata.facts import Deleted, Fact, Recorded, Rendered
-from metadata.outbox import Outbox
+from metadata.journal.journal_records import Deleted, Fact, Recorded, Rendered
+from metadata.journal.outbox import Outbox
 from metadata.paths import AssetPath
 from pipeline.assets import deletion
 from pipeline.journal import segments, writing

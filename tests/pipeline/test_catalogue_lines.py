@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import Corrupt, Misconfigured
 from core.sections import Catalogue
-from metadata.facts import Deleted, Recorded, Rendered
+from metadata.journal.journal_records import Deleted, Recorded, Rendered
 from pipeline.journal import segments
 from pipeline.journal.keys import Segment, is_segment, uncovered
 from pipeline.journal.lines import Line

@@ -9,7 +9,7 @@ import pytest
 
 from core.model import JobState
 from core.sections import Retention
-from metadata.facts import Deleted, Recorded
+from metadata.journal.journal_records import Deleted, Recorded
 from metadata.paths import AssetPath
 from pipeline.assets import deletion
 from pipeline.jobs import gc, migration, verification

@@ -13,9 +13,9 @@ from core.errors import Misconfigured
 from core.model import BlobFacts, Replica, StoreState
 from core.sections import Demotion, Placement
 from core.settings import Settings
-from metadata.collection import Held
-from metadata.demotion import Home, Move
-from metadata.references import Reference
+from metadata.blobs.collection import Held
+from metadata.blobs.demotion import Home, Move
+from metadata.blobs.references import Reference
 from pipeline.rules.demotion import Demotions
 from pipeline.rules.placement import Placements
 from storage.registry import options_of

@@ -14,7 +14,7 @@ from core.errors import NotFound, StoreUnavailable
 from core.model import Asset, BlobFacts, Details, Variant
 from core.sections import Cache
 from metadata.paths import AssetPath
-from metadata.variants import Variants
+from metadata.variants.variants import Variants
 from pipeline.assets import deletion, read
 from pipeline.installation import await_redis_prefix
 from pipeline.lookups import codec

@@ -11,7 +11,7 @@ from PIL import Image
 
 from core.errors import StoreUnavailable, Superseded
 from core.model import Asset, BlobFacts, LeasedVariant, Variant, VariantState
-from metadata.variants import Stored
+from metadata.variants.variants import Stored
 from pipeline.assets import read
 from pipeline.jobs import verification
 from pipeline.replicas.quarantine import verdict

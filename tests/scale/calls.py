@@ -12,12 +12,12 @@ from sqlalchemy import text
 
 from core.model import BlobFacts, FailureReason, JobState, Replica, StoreState
 from core.sections import Retention
-from metadata.catalogue import Metadata
-from metadata.collection import Held, Keeping
-from metadata.demotion import Filter, Home, Move
+from metadata.blobs.collection import Held, Keeping
+from metadata.blobs.demotion import Filter, Home, Move
+from metadata.blobs.references import Reference
+from metadata.facade import Metadata
 from metadata.paths import AssetPath
-from metadata.references import Reference
-from metadata.variants import Stored
+from metadata.variants.variants import Stored
 from tests.metadata.made import HOST, HOUR, NO_TIME, RULES, manifest, staged, want
 from tests.scale.filling import LOST, SHARED
 

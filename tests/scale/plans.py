@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 
 SMALL = frozenset(
     [

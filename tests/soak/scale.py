@@ -10,7 +10,7 @@ from pathlib import Path
 
 from database.transactions import Database
 from metadata import migrate
-from metadata.catalogue import Metadata
+from metadata.facade import Metadata
 from supervise.embedded_postgres import Postgres
 from supervise.processes import start, stop
 from tests.scale.calls import Calls, methods, watch

@@ -15,9 +15,10 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import BadRequest
 from core.model import Failure, FailureReason, Page, StagedEntry
 from database.transactions import Database
-from metadata import lost, rows
+from metadata import rows
+from metadata.blobs import lost_originals
 from metadata.schema import failure, upload
-from metadata.uploads import HOST_LOST, upsert_announced
+from metadata.uploads.uploads import HOST_LOST, upsert_announced
 
 _UNKNOWN = FailureReason("internal", "no reason was kept")
 
@@ -104,7 +105,7 @@ def _page(connection: Connection, after: tuple[datetime, UUID] | None, limit: in
         query = query.where(tuple_(failure.c.failed_at, failure.c.id) < after)
     found = [rows.to_failure(row) for row in connection.execute(query)]
     # Not as one query: over a union PostgreSQL would sort both wholes.
-    found += lost.page(connection, after, limit + 1)
+    found += lost_originals.page(connection, after, limit + 1)
     found.sort(key=lambda one: (one.failed_at, one.id), reverse=True)
     items = found[:limit]
     return Page(items, _cursor(items[-1]) if len(found) > limit else None)
@@ -129,12 +130,12 @@ def _parse_cursor(text: str) -> tuple[datetime, UUID]:
 
 def _find(connection: Connection, failure_id: UUID) -> Failure | None:
     row = connection.execute(rows.failures().where(failure.c.id == failure_id)).one_or_none()
-    return lost.find(connection, failure_id) if row is None else rows.to_failure(row)
+    return lost_originals.find(connection, failure_id) if row is None else rows.to_failure(row)
 
 
 def _look_again(connection: Connection, asset_id: UUID) -> Failure | None:
-    lost.hurry(connection, asset_id)
-    return lost.find(connection, asset_id)
+    lost_originals.hurry(connection, asset_id)
+    return lost_originals.find(connection, asset_id)
 
 
 def _wish(connection: Connection, failure_id: UUID, wish: str) -> Failure | None:

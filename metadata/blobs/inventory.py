@@ -37,11 +37,12 @@ from uuid_utils.compat import uuid7
 
 from core.model import BlobFacts, Replica
 from database.transactions import Database
-from metadata import locking, rows, stretches
-from metadata.arrays import Rows
-from metadata.lost import SICK
+from metadata import locking, rows
+from metadata.blobs import stretches
+from metadata.blobs.lost_originals import SICK
+from metadata.blobs.stretches import Counted
 from metadata.schema import asset, asset_variant, deleted_object, garbage, installation, replica, variant
-from metadata.stretches import Counted
+from metadata.unnest import Rows
 
 Named = tuple[bytes, int]
 """A hash and a generation: what the key of an object says."""

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, LargeBinary, column, func, select, true, upda
 
 from core.model import BlobFacts
 from database.transactions import Database
-from metadata import references
-from metadata.arrays import Rows
-from metadata.collection import Held
-from metadata.references import ManyReferences, Reference
+from metadata.blobs import references
+from metadata.blobs.collection import Held
+from metadata.blobs.references import ManyReferences, Reference
 from metadata.schema import asset, asset_variant, blob, replica, variant
+from metadata.unnest import Rows
 
 FEW = 20
 """Assets that hold a blob and are read together with those of others."""

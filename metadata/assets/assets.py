@@ -16,9 +16,12 @@ from core.failpoints import failpoint
 from core.model import Asset, Manifest, Recorded, Replica, WantedVariant
 from database.deadline import deadline
 from database.transactions import Database
-from metadata import blobs, outbox, recording, rows
+from metadata import rows
+from metadata.assets import record_asset
+from metadata.assets.record_asset import Known
+from metadata.blobs import blobs
+from metadata.journal import outbox
 from metadata.paths import AssetPath
-from metadata.recording import Known
 from metadata.schema import asset, blob, path_counter, tombstone, upload
 
 __all__ = ["HOLDERS", "Assets", "Deleted", "Holder", "Known"]
@@ -51,7 +54,7 @@ class Assets:
 
     def find(self, asset_id: UUID) -> Known | None:
         """What is known of an asset id, live or dead."""
-        return self._database.read(recording.find_known, asset_id)
+        return self._database.read(record_asset.find_known, asset_id)
 
     def find_soon(self, asset_id: UUID, seconds: float) -> Known | None:
         """`find` for those who would rather do without than wait."""
@@ -78,7 +81,7 @@ class Assets:
                 nothing was written.
         """
         try:
-            recorded = self._database.run(recording.record, manifest, replicas, later, wants, attempts, lease)
+            recorded = self._database.run(record_asset.record, manifest, replicas, later, wants, attempts, lease)
         except Superseded:
             self._database.run(blobs.abandon, replicas)
             raise
@@ -90,7 +93,7 @@ class Assets:
         None: the id is not known, and nothing was written."""
         if self.find(manifest.asset_id) is None:
             return None  # the usual case costs one look and no lock
-        return self._database.run(recording.replay, manifest, attempts)
+        return self._database.run(record_asset.replay, manifest, attempts)
 
     def newest(self, path: AssetPath) -> Asset | None:
         """The one accepted last, which need not have the highest entry."""
@@ -129,7 +132,7 @@ def _delete(connection: Connection, path: AssetPath, entry: int, grace: timedelt
     at = (asset.c.path_hash == path.hash, asset.c.entry == entry)
     asset_id = connection.scalar(select(asset.c.id).where(*at))
     if asset_id is not None:
-        recording.lock_asset(connection, asset_id)
+        record_asset.lock_asset(connection, asset_id)
         gone = connection.execute(delete(asset).where(asset.c.id == asset_id).returning(*asset.c)).one_or_none()
         if gone is not None:
             return _bury(connection, gone, grace, purge)
@@ -163,7 +166,7 @@ def _purge_tombstone(connection: Connection, path: AssetPath, entry: int) -> Del
     asset_id = connection.scalar(select(tombstone.c.asset_id).where(*at))
     if asset_id is None:
         return None
-    recording.lock_asset(connection, asset_id)  # or a replay that began before brings the path back
+    record_asset.lock_asset(connection, asset_id)  # or a replay that began before brings the path back
     found = connection.execute(
         select(tombstone.c.asset_id, tombstone.c.blob).where(*at, tombstone.c.asset_id == asset_id).with_for_update()
     ).one_or_none()

@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.model import LeasedVariant, WantedVariant
 from database.session import with_next
-from metadata import rows, undecodable
+from metadata import rows
+from metadata.blobs import undecodable
 from metadata.schema import asset_variant, variant
 
 _KEY = [asset_variant.c.asset_id, asset_variant.c.variant_id, asset_variant.c.profile]
@@ -27,7 +28,7 @@ def link(
 ) -> list[LeasedVariant]:
     """Make the variants that do not exist, leased to the caller if `lease` is given, and link all of them. Returns the
     leased ones; those of a source that cannot be decoded fail as they are made. The caller holds what keeps gc from the
-    source (`metadata/collection.py`)."""
+    source (`metadata/blobs/collection.py`)."""
     if not wants:
         return []
     distinct = {want.recipe_hash: want for want in wants}

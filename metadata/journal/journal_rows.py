@@ -1,11 +1,11 @@
-"""Facts to rows: the other way round than metadata/facts.py."""
+"""Facts to rows: the other way round than metadata/journal/journal_records.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from metadata.facts import Deleted, Recorded
+from metadata.journal.journal_records import Deleted, Recorded
 from metadata.paths import AssetPath, hash_of
 
 Row = dict[str, Any]

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, exists, func, or_, select, update
 
 from core.failpoints import failpoint
 from metadata import locking
-from metadata.collection import discard_replicas
+from metadata.blobs.collection import discard_replicas
 from metadata.schema import asset, blob, replica, variant
 
 BATCH = 500

@@ -36,17 +36,16 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from core.errors import AlreadyExists
 from core.model import BlobFacts, Replica, WantedVariant
 from database.transactions import Database
-from metadata import fact_rows, outbox
-from metadata.arrays import Rows
-from metadata.facts import Counter, Deleted, Recorded, Rendered
+from metadata.journal import journal_rows, outbox
+from metadata.journal.journal_records import Counter, Deleted, Recorded, Rendered
 from metadata.paths import hash_of
 from metadata.schema import (
-    installation,
     asset,
     asset_variant,
     blob,
     garbage,
     generation_seq,
+    installation,
     label,
     path_counter,
     replica,
@@ -55,6 +54,7 @@ from metadata.schema import (
     upload,
     variant,
 )
+from metadata.unnest import Rows
 
 T = TypeVar("T")
 
@@ -164,10 +164,10 @@ class Loader:
 
     def assets(self, recorded: Sequence[Recorded]) -> None:
         self.blobs([one.asset.blob for one in recorded])
-        self._insert(upsert(asset), map(fact_rows.of_asset, recorded))
-        self._insert(upsert(label), fact_rows.labels(recorded))
-        self._insert(upsert(tag), fact_rows.tags(recorded))
-        uploads = [fact_rows.of_upload(one) for one in recorded if one.host_id is not None]
+        self._insert(upsert(asset), map(journal_rows.of_asset, recorded))
+        self._insert(upsert(label), journal_rows.labels(recorded))
+        self._insert(upsert(tag), journal_rows.tags(recorded))
+        uploads = [journal_rows.of_upload(one) for one in recorded if one.host_id is not None]
         self._insert(upsert(upload).on_conflict_do_nothing(), uploads)
         self.links([(one.asset.id, one.asset.blob.sha256, want) for one in recorded for want in one.eager])
 
@@ -206,7 +206,7 @@ class Loader:
         return ready
 
     def tombstones(self, deleted: Sequence[Deleted]) -> None:
-        self._insert(upsert(tombstone), map(fact_rows.of_tombstone, deleted))
+        self._insert(upsert(tombstone), map(journal_rows.of_tombstone, deleted))
 
     def replicas(self, found: Sequence[Replica]) -> None:
         """Objects that are there, as far as their size says; their bytes are to be verified."""

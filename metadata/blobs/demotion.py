@@ -24,12 +24,13 @@ from core.errors import NotFound, Superseded
 from core.failpoints import failpoint
 from core.model import Replica, StoreState
 from database.transactions import Database
-from metadata import collection, locking, references, rows, rules, stretches
-from metadata.collection import Held
-from metadata.references import Reference
+from metadata import locking, rows, rules
+from metadata.blobs import collection, references, stretches
+from metadata.blobs.collection import Held
+from metadata.blobs.references import Reference
+from metadata.blobs.stretches import Counted
 from metadata.rules import Rules
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
-from metadata.stretches import Counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from core.model import FailureReason, Ingest, IngestState, StagedEntry, VariantS
 from database.transactions import Database
 from metadata import times
 from metadata.schema import asset, failure, host, tombstone, upload
-from metadata.variants import of_asset
+from metadata.variants.variants import of_asset
 
 Fate = Literal["waits", "lost", "never was"]
 """waits: its host will tell; lost: the host is silent, and the upload with it; never was: the host lives, has told of

@@ -26,9 +26,12 @@ from core.failpoints import failpoint
 from core.model import FailureReason, LeasedVariant, Replica, Variant, VariantState, WantedVariant
 from database.session import with_next
 from database.transactions import Database
-from metadata import blobs, leases, links, locking, outbox, remaking, repairs, rows, undecodable
-from metadata.arrays import Rows
+from metadata import locking, rows
+from metadata.blobs import blobs, repairs, undecodable
+from metadata.journal import outbox
 from metadata.schema import asset, asset_variant, blob, catalogue_event, failure, variant
+from metadata.unnest import Rows
+from metadata.variants import leases, rerender, variant_requests
 
 SHOWING = 100
 """Assets that are looked at: a placeholder picture may have a million."""
@@ -126,7 +129,7 @@ class Variants:
         """If no good copy of these bytes is left, the variants that they were are pending again. Returns the sources of
         these; of one whose source is lost, too, nothing can be made."""
         remade: set[bytes] = set()
-        while batch := self._database.run(remaking.remake, sha256):
+        while batch := self._database.run(rerender.remake, sha256):
             remade.update(batch)
         return sorted(remade)
 
@@ -171,7 +174,7 @@ def _want(connection: Connection, asset_id: UUID, source: bytes, want: WantedVar
         raise NotFound("the asset was deleted meanwhile")
     held = select(blob.c.size).where(blob.c.sha256 == source)
     connection.execute(held.with_for_update(read=True, key_share=True))
-    links.link(connection, asset_id, source, [want], None)
+    variant_requests.link(connection, asset_id, source, [want], None)
     found = _find(connection, asset_id, want.recipe_hash)
     assert found is not None, "linked in this transaction"
     outbox.note(connection, asset_id=asset_id, variant_id=found.id)

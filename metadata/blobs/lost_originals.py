@@ -31,7 +31,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from core.model import Failure
 from metadata import rows
-from metadata.repairs import DUE
+from metadata.blobs.repairs import DUE
 from metadata.schema import asset, blob, replica, verify_event
 
 SUBJECT = "original"

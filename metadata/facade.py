@@ -12,25 +12,25 @@ from datetime import datetime
 from core.settings import Settings, require_url
 from database.transactions import Database
 from metadata import times
-from metadata.assets import Assets
-from metadata.blobs import Blobs
-from metadata.demotion import Demotion
-from metadata.failures import Failures
-from metadata.inventory import Inventory
+from metadata.assets.assets import Assets
+from metadata.blobs.blobs import Blobs
+from metadata.blobs.demotion import Demotion
+from metadata.blobs.inventory import Inventory
+from metadata.blobs.placing import Placing
+from metadata.blobs.promotion import Tiers
+from metadata.blobs.repairs import Repairs
+from metadata.blobs.restore import Restored
 from metadata.jobs import Jobs
-from metadata.outbox import Outbox
-from metadata.placing import Placing
+from metadata.journal.outbox import Outbox
+from metadata.journal.rebuild import Rebuilding
 from metadata.readers import Readers
-from metadata.rebuilding import Rebuilding
-from metadata.repairs import Repairs
-from metadata.restored import Restored
 from metadata.retention import Retention
 from metadata.rules import PlacementRules
 from metadata.stores import Stores
-from metadata.tiers import Tiers
 from metadata.turns import Turns
-from metadata.uploads import Uploads
-from metadata.variants import Variants
+from metadata.uploads.failures import Failures
+from metadata.uploads.uploads import Uploads
+from metadata.variants.variants import Variants
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.failpoints import failpoint
 from core.model import BlobFacts, StoreState
-from metadata import locking, references, rows, rules, stretches, undecodable
-from metadata.references import ManyReferences, Reference
+from metadata import locking, rows, rules
+from metadata.blobs import references, stretches, undecodable
+from metadata.blobs.references import ManyReferences, Reference
 from metadata.rules import Rules
 from metadata.schema import asset, asset_variant, blob, deleted_object, failure, garbage, replica, store, variant
 

@@ -34,9 +34,12 @@ from core import clock
 from core.failpoints import failpoint
 from core.model import Manifest, Recorded, Replica, WantedVariant
 from database.session import with_next
-from metadata import blobs, links, locking, outbox, repairs, times
+from metadata import locking, times
+from metadata.blobs import blobs, repairs
+from metadata.journal import outbox
 from metadata.paths import AssetPath
 from metadata.schema import asset, failure, label, path_counter, tag, tombstone, upload
+from metadata.variants import variant_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ def record(
         return _replayed(connection, manifest, known, attempts, host_now)
     blobs.require_all(confirmed, replicas)
     repairs.want(connection, [(manifest.sha256, name) for name in later])
-    leased = links.link(connection, manifest.asset_id, manifest.sha256, wants, lease)
+    leased = variant_requests.link(connection, manifest.asset_id, manifest.sha256, wants, lease)
     _insert_details(connection, manifest)
     _settle_upload(connection, manifest, manifest.path, attempts, host_now)
     entry = _insert_asset(connection, manifest)

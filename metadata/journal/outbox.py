@@ -29,8 +29,8 @@ from sqlalchemy import (
 )
 
 from database.transactions import Database
-from metadata import facts
-from metadata.facts import Fact, Named
+from metadata.journal import journal_records
+from metadata.journal.journal_records import Fact, Named
 from metadata.schema import asset, asset_variant, catalogue_event, path_counter, tombstone, variant
 
 REFILL = 20_000
@@ -63,7 +63,7 @@ class Outbox:
                 latest[event.asset_id, event.variant_id] = event.id
             if event.path_hash is not None:
                 latest[event.path_hash] = event.id
-        return self._database.read(facts.look_up, latest)
+        return self._database.read(journal_records.look_up, latest)
 
     def forget(self, events: Sequence[int]) -> None:
         """These ids are written down."""

@@ -1,9 +1,9 @@
 """Copies for faster reading: replicas that no rule asks for, in a hot store, within a bound.
 
 The sum of their sizes in a store never passes the bound, however many processes promote: they take turns by a lock in
-PostgreSQL. A copy starts as a row that is missing, and the primary key makes it one; whoever repairs what is due fills
-it (metadata/repairs.py), and follows a copier that died. A copy goes only while the blob has a healthy replica that a
-rule asks for: its row first, and its key is garbage. What lies in a store may pass the bound until that is deleted.
+PostgreSQL. A copy starts as a row that is missing, and the primary key makes it one; repair fills it
+(metadata/blobs/repairs.py), and follows a copier that died. A copy goes only while the blob has a healthy replica that
+a rule asks for: its row first, and its key is garbage. What lies in a store may pass the bound until that is deleted.
 """
 
 from __future__ import annotations

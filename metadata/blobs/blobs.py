@@ -2,7 +2,7 @@
 
 A reservation is a `pending` replica row with a generation that is never given twice. The transaction that first refers
 to the blob confirms it (`CONFIRM`), and if gc took the row meanwhile, or a migration that empties its store, that
-changes nothing and is `Superseded`: begin again. The way out is in metadata/collection.py, the order of locks in
+changes nothing and is `Superseded`: begin again. The way out is in metadata/blobs/collection.py, the order of locks in
 metadata/locking.py.
 """
 
@@ -37,10 +37,11 @@ from core.errors import Superseded
 from core.failpoints import failpoint
 from core.model import BlobFacts, Replica, Reservation
 from database.transactions import Database
-from metadata import collection, locking, rows
-from metadata.arrays import Rows
-from metadata.collection import Garbage, Keeping
+from metadata import locking, rows
+from metadata.blobs import collection
+from metadata.blobs.collection import Garbage, Keeping
 from metadata.schema import blob, garbage, generation_seq, replica
+from metadata.unnest import Rows
 
 Place = tuple[BlobFacts, str]
 """A blob, and a store that shall hold it."""

@@ -30,9 +30,10 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import NotFound, StoreUnavailable, Superseded
 from core.model import Replica
 from database.transactions import Database
-from metadata import blobs, collection, locking, rows, tiers
-from metadata.arrays import Rows
+from metadata import locking, rows
+from metadata.blobs import blobs, collection, promotion
 from metadata.schema import blob, garbage, generation_seq, replica, verify_event
+from metadata.unnest import Rows
 
 DUE = ("missing", "corrupt")
 LEFT_TO_ITS_WRITER = timedelta(minutes=10)
@@ -169,7 +170,7 @@ def _ensure(connection: Connection, sha256: bytes, name: str, lease: timedelta) 
 
 def _mark(connection: Connection, found: Replica, state: str, detail: str) -> Outcome | None:
     locking.lock_blob(connection, found.blob.sha256)
-    if tiers.discard(connection, and_(_is(found), replica.c.state == "healthy")):
+    if promotion.discard(connection, and_(_is(found), replica.c.state == "healthy")):
         _note(connection, found, state, detail)
         return "dropped"
     marked = connection.execute(
@@ -259,9 +260,9 @@ def _failed(connection: Connection, broken: Replica, detail: str, delay: timedel
     if changed.promoted_at is None:
         if changed.failed_checks == 1:
             _note(connection, broken, "unrepaired", detail)
-    elif changed.failed_checks >= tiers.ATTEMPTS:
+    elif changed.failed_checks >= promotion.ATTEMPTS:
         own = and_(replica.c.blob == broken.blob.sha256, replica.c.store == broken.store, replica.c.state.in_(DUE))
-        tiers.discard(connection, own)
+        promotion.discard(connection, own)
 
 
 def _is(one: Replica) -> ColumnElement[bool]:

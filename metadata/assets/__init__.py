@@ -1,0 +1,1 @@
+"""Assets under their paths: recorded, found, deleted."""

@@ -1,0 +1,1 @@
+"""Bytes: their replicas, their garbage, and what moves, repairs and counts them."""

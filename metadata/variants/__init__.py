@@ -1,0 +1,1 @@
+"""Variants: asked for, leased, finished, lost."""
