@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import httpx
 import psycopg2
 import pytest
+from psycopg2.extensions import connection
 
 from core.findings import Finding, Grade
 from core.settings import Settings
@@ -57,11 +58,13 @@ def test_after_a_burst_of_readers_ingest_goes_on(narrow_url: str, tmp_path: Path
     with ExitStack() as ended:
         webs = [ended.enter_context(running(Web(home, options))) for home in homes]
         threads = [threading.Thread(target=read, args=(webs[number % 3],), daemon=True) for number in range(READERS)]
+        holds, counts = (ended.enter_context(closing(psycopg2.connect(narrow_url))) for _ in range(2))
+        holds.cursor().execute("LOCK TABLE asset")  # so no read ends
         ended.callback(over.set)
         for thread in threads:
             thread.start()
-        let_go = ended.enter_context(_crowded(narrow_url))
-        let_go()
+        _wait_until_all_are_in_use(counts)
+        holds.rollback()
         over.set()
         for thread in threads:
             thread.join()
@@ -75,24 +78,16 @@ def test_after_a_burst_of_readers_ingest_goes_on(narrow_url: str, tmp_path: Path
         line.services.close()
 
 
-@contextmanager
-def _crowded(url: str) -> Iterator[Callable[[], None]]:
-    """Until what it yields is called nobody reads an asset; by then all connections are in use. Two stay so."""
-    holds, counts = psycopg2.connect(url), psycopg2.connect(url)
+def _wait_until_all_are_in_use(counts: connection) -> None:
+    """But for the test's own two."""
     counts.autocommit = True  # within one transaction it would see the same again and again
-    try:
-        with holds.cursor() as cursor, counts.cursor() as counting:
-            cursor.execute("LOCK TABLE asset")
-            found, ends = 0, time.monotonic() + 60
-            while found < LIMIT - 2:
-                assert time.monotonic() < ends, f"{found} are in use"
-                time.sleep(0.02)
-                counting.execute(OPENED)
-                [(found,)] = counting.fetchall()
-        yield holds.rollback
-    finally:
-        holds.close()
-        counts.close()
+    found, ends = 0, time.monotonic() + 60
+    while found < LIMIT - 2:
+        assert time.monotonic() < ends, f"{found} are in use"
+        time.sleep(0.02)
+        with counts.cursor() as counting:
+            counting.execute(OPENED)
+            [(found,)] = counting.fetchall()
 
 
 def test_one_host_opens_29_at_most() -> None:
