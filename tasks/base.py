@@ -49,6 +49,8 @@ SHA256_BYTES = 32
 PATIENCE_SECONDS = 7.0
 """After a process with work in threads is told to go: a second before `worker_soft_shutdown_timeout` cuts them off."""
 
+_WORKER = os.getpid()
+"""Of the process that loads this, and forks the pool. A child that asked for its parent later might find another."""
 _guards = local()
 _services: Services | None = None
 _connections = connections.INGEST
@@ -178,7 +180,7 @@ def _configure_logging(**_: object) -> None:
 def _orderly_end(**_: object) -> None:
     """A pool child that is told to go raises SystemExit where it stands, so that the attempt is refunded. It goes at
     once when its worker is gone, in the middle of a task too."""
-    die_with_parent(os.getppid())
+    die_with_parent(_WORKER)
     signal.signal(signal.SIGTERM, _leave)
     _take_over_stores()
     keeper(services()).start()
