@@ -142,7 +142,7 @@ class Web:
 
 
 def read_answer(connection: socket.socket) -> Answer:
-    """One, and nothing of the next: that may lie there already."""
+    """Read one answer, and nothing of the next, which may lie there already."""
     data = b""
     while not data.endswith(b"\r\n\r\n"):
         received = connection.recv(1)

@@ -136,8 +136,8 @@ def clients(web: Web, count: int, stack: ExitStack, *, each: int) -> list[socket
 
 
 def test_200_slow_clients_do_not_stop_the_201st(start_web: Callable[..., Web]) -> None:
-    """No time is measured: an upload is synced, and a busy disk may take seconds for it. What counts is that it is
-    answered while all the others are under way."""
+    """Check that an upload is answered while 200 slow ones are under way. No time is measured: an upload is synced,
+    and a busy disk may take seconds for it."""
     web = start_web(WEB__WORKERS=2, WEB__STALL_SECONDS=120)
     with ExitStack() as stack:
         slow = clients(web, 200, stack, each=50)

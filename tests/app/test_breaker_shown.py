@@ -45,7 +45,7 @@ def test_an_open_breaker_shows(start_web: Callable[..., Web], script: Script, tm
     web = start_web(home, STORES=json.dumps({"main": options}))
 
     def until_shown(word: str, *, ok: bool) -> None:
-        """A look that got no answer in time is none that says so."""
+        """Wait until `/readyz` shows this state; a look at the store that got no answer in time does not show it."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             told = httpx.get(f"{web.url}/readyz", timeout=30).json()["dependencies"]["store:main"]

@@ -46,7 +46,7 @@ def test_the_limit_of_receiving_can_change(pair: tuple[ClientSocket, socket.sock
 
 
 def test_who_reads_nothing_holds_nobody(pair: tuple[ClientSocket, socket.socket]) -> None:
-    """What is not taken waits, in order, and the kernel holds little of it."""
+    """Check that what the client does not read waits, in order, and that the kernel holds little of it."""
     ours, theirs = pair
     for number in range(16):
         ours.sendall(bytes([number]) * MIB)

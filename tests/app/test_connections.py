@@ -42,7 +42,7 @@ def narrow_url(services_directory: Path) -> Iterator[str]:
 
 
 def test_after_a_burst_of_readers_ingest_goes_on(narrow_url: str, tmp_path: Path) -> None:
-    """Each web server alone may open half of what there is, and its readers hang until it has."""
+    """Let each web server alone open half of all connections, while its readers hang until it has them."""
     options = {"MILLRACE_DATABASE_URL": narrow_url, "MILLRACE_WEB__POOL": "32", "MILLRACE_WEB__DATABASE_SECONDS": "20"}
     homes = [tmp_path / f"host-{number}" for number in range(3)]
     store = {"kind": "filesystem", "root": str(tmp_path / "store")}
@@ -79,7 +79,7 @@ def test_after_a_burst_of_readers_ingest_goes_on(narrow_url: str, tmp_path: Path
 
 
 def _wait_until_all_are_in_use(counts: connection) -> None:
-    """But for the test's own two."""
+    """Wait until all connections but the test's own two are in use."""
     counts.autocommit = True  # within one transaction it would see the same again and again
     found, ends = 0, time.monotonic() + 60
     while found < LIMIT - 2:

@@ -70,7 +70,7 @@ def only_pair(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str
 
 @pytest.fixture
 def pair(only_pair: Pair, shared_database_url: str) -> Iterator[Pair]:
-    """One for all, without the others' jobs."""
+    """Give every test the same pair, and delete the jobs that the test leaves."""
     yield only_pair
     connection = psycopg2.connect(shared_database_url)
     with connection, connection.cursor() as cursor:
@@ -80,7 +80,7 @@ def pair(only_pair: Pair, shared_database_url: str) -> Iterator[Pair]:
 
 @pytest.fixture
 def moved_pair(tmp_path: Path, database_url: str) -> Iterator[Pair]:
-    """One of its own: a store that was emptied takes nothing more."""
+    """Give the test a pair of its own: a store that was emptied takes nothing more."""
     with paired(tmp_path, database_url) as made:
         yield made
 

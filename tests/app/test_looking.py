@@ -63,7 +63,7 @@ def test_readiness_lists_everything_and_accepts_on_disk_alone(shared_web: Web) -
         "staging": True,
         "postgres": False,
         "redis": False,
-        "store:main": False,  # nobody has heard yet which store is this installation's
+        "store:main": False,  # the server has not heard yet which store is this installation's
         "background": True,
         "queues": False,
     }

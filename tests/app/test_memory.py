@@ -18,7 +18,7 @@ ZEROS = bytes(1 << 20)
 
 
 def padded_head(kind: str, size: int) -> bytes:
-    """The start of a file that is valid when zeros follow up to exactly this size."""
+    """Return the start of a file that is valid when zeros follow up to exactly this size."""
     data = encoded(photo(), kind)
     if kind == "WEBP":  # one more chunk, which readers skip
         data = data[:4] + struct.pack("<I", size - 8) + data[8:]

@@ -49,7 +49,7 @@ def only_pair(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str
 
 @pytest.fixture
 def pair(only_pair: Pair) -> Iterator[Pair]:
-    """One for all: each test uploads to a path of its own, and leaves no failure behind."""
+    """Give every test the same pair: each uploads to a path of its own, and leaves no failure behind."""
     yield only_pair
     for entry in (only_pair.web.home / "staging" / "quarantine").iterdir():
         entry.unlink()
@@ -146,7 +146,8 @@ def test_a_wish_waits_on_the_row(pair: Pair) -> None:
 
 
 def test_what_is_said_of_an_upload_that_only_another_host_can_know(pair: Pair) -> None:
-    """It was accepted there and never announced: the host may have died before it could, or be about to."""
+    """Ask for an upload that another host accepted and has not announced: it may have died before it could, or be
+    about to announce it."""
     limit = timedelta(seconds=pair.line.settings.work.host_lost_seconds)
     announce = pair.line.services.metadata.uploads.announce
     for heard, accepted in product(("never", "long ago", "lately", "all of it"), ("long ago", "just now")):

@@ -29,7 +29,7 @@ HONEST = "127.0.0.99"
 
 @pytest.fixture
 def start_filled(tmp_path: Path, start_web: Callable[..., Web], database_url: str) -> Iterator[Callable[..., Web]]:
-    """A server with 8 threads that has one large picture, in a store of the kind that is given."""
+    """Return a function that starts a server with 8 threads and one large picture, in a store of the given kind."""
     home = tmp_path / "home"
     with ExitStack() as ended:
 
@@ -60,7 +60,7 @@ def slow_reader(web: Web, client: str, path: str = CONTENT, **fields: object) ->
 
 
 def let_in(web: Web, client: str) -> socket.socket:
-    """One that has begun to get its answer."""
+    """Return a slow reader that has begun to get its answer."""
     reader = slow_reader(web, client)
     assert reader.recv(15, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK"
     return reader

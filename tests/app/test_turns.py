@@ -125,7 +125,7 @@ def test_an_ipv6_network_is_one_client() -> None:
 
 @given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b": "]), max_size=40), st.data())
 def test_the_end_of_a_head_is_seen_wherever_it_is_cut(parts: list[bytes], data: st.DataObject) -> None:
-    """Each piece is looked at with the three bytes before it, and no more."""
+    """Look at each piece with the three bytes before it, and no more."""
     head = b"".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(head)), max_size=8)))
     seen = bytearray()

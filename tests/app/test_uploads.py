@@ -23,7 +23,7 @@ JPEG = encoded(photo(), "JPEG")
 
 @pytest.fixture
 def web(shared_web: Web) -> Web:
-    """None of these tests minds what the others staged."""
+    """Give every test the same server: none of them minds what the others staged."""
     return shared_web
 
 
