@@ -286,7 +286,7 @@ def test_a_file_whose_hosts_are_always_lost_fails_at_last(folder: Path) -> None:
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_patience_ends_whatever_answers_later(folder: Path, status: int) -> None:
-    """A proxy without a server behind it, or a host that only says whom to ask, answers and says nothing."""
+    """Answer as a proxy without a server behind it, or as a host that names another to ask: neither says anything."""
 
     def respond(seen: Seen) -> Answer:
         return accept(seen) if seen.method == "POST" else (status, {"Retry-After": "0"}, {"detail": "ask another"})

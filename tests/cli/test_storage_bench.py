@@ -82,7 +82,8 @@ def test_one_store_as_a_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_bench_removes_what_it_wrote(tmp_path: Path, number: signal.Signals) -> None:
-    """In the middle of a put, which goes on to its end: cut at a moment of the signal's choice, it leaves a file."""
+    """Interrupt the bench in the middle of a put, which goes on to its end: a put that the signal cut off would leave
+    a file."""
     points = tmp_path / "failpoints"
     points.mkdir()
     running = subprocess.Popen(

@@ -37,7 +37,7 @@ class Installation(StorageCommand):
             time.sleep(0.05)
 
     def connections(self, said: str = "") -> set[int]:
-        """Those of other processes whose last words to the database contain this."""
+        """Return the server's pids for the connections of other processes whose last statement contains `said`."""
         query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         words = f"{query} AND position('{said}' IN query) > 0"
         return set(self.line.services.metadata.database.read(lambda one: one.exec_driver_sql(words).scalars().all()))

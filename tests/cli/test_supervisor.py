@@ -104,7 +104,7 @@ ENDS = ["kill -KILL $$", "echo no disk at all; exit 3"]
 def test_a_child_that_dies_again_and_again_is_started_for_ever_and_stops_no_other(
     start: Start, tmp_path: Path, end: str
 ) -> None:
-    """Also where it is the web server, and where it is not even ready any more before it dies."""
+    """Check this where the child is the web server, and dies before it is ready again."""
     once = f"if [ -e {tmp_path}/was ]; then {end}; fi; touch {tmp_path}/was $READY; sleep 0.3; {end}"
     stack = start(f"worker={SLEEP}", f"web={once}")
     heard(stack, "ready")

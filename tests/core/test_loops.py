@@ -1,4 +1,4 @@
-"""What turns again and again goes on whatever happens in it, rests, shows, and is there again after a fork."""
+"""A loop goes on after every error in it, rests, shows the error, and is there again after a fork."""
 
 from __future__ import annotations
 

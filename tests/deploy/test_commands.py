@@ -144,7 +144,7 @@ def test_every_step_of_the_build_checks_hashes_or_stays_offline() -> None:
 
 
 def test_the_image_has_its_modules_compiled() -> None:
-    """It forbids to compile them at a start, so that is done once before: for all of the source, where it lies."""
+    """Check that the build compiles all of the source, where it lies: the image forbids Python to do so at a start."""
     assert image_environment()["PYTHONDONTWRITEBYTECODE"] == "1"
     steps = dockerfile()
     (compiling,) = [number for number, (word, rest) in enumerate(steps) if word == "RUN" and "compileall" in rest]
