@@ -14,8 +14,8 @@ JOBS = 3
 
 
 def jobs_leave_the_others_alone_and_hear_their_end(stack: Stack) -> None:
-    """With as many throttled jobs as there are processes that render: variants are made, gc and repair go on, and each
-    job ends in the middle of its body when somebody wishes it."""
+    """Run as many throttled jobs as there are processes that render: variants are made, gc and repair go on, and each
+    job ends in the middle of its body when a client cancels or pauses it."""
     for number in range(JOBS):
         body = picture() + random.Random(number).randbytes(600 << 10)
         assert stack.upload(f"/bare/gentle/{number}.jpg", body, wait=20).status == 201

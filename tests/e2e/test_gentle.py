@@ -14,8 +14,7 @@ def test_throttled_jobs_leave_the_others_alone_and_hear_their_end(stack: Stack) 
 
 
 def test_a_backlog_that_nobody_waits_for_leaves_a_process_to_those_who_wait(stack: Stack) -> None:
-    """The worker that takes backlogs does nothing at all here: what is asked for is rendered by the one that takes
-    nothing else."""
+    """Stop the worker that takes backlogs: what clients ask for is rendered by the worker that takes nothing else."""
     told = stack.upload("/bare/gentle/waited-for.jpg", picture(), wait=20)
     assert told.status == 201
     with stack.stopped("celery", "worker", "variants@"):

@@ -105,7 +105,7 @@ def test_who_waits_hears_that_the_store_is_full_and_that_nothing_is_lost(stack: 
 
 
 def test_throttled_jobs_leave_the_others_alone_and_hear_their_end(stack: Stack) -> None:
-    """In the one process that does everything, too."""
+    """Check this in the one process that does everything, too."""
     jobs_leave_the_others_alone_and_hear_their_end(stack)
 
 

@@ -54,8 +54,8 @@ class Uploads(AtWork):
 
 
 def upload_at_once(stack: Stack, path: str, count: int, *, keyed: bool = False) -> list[Told]:
-    """One after the other. A key is looked for in PostgreSQL, too, for less than a second; all else that an upload
-    could wait for while something is out takes longer than `SOON_SECONDS`."""
+    """Upload `count` pictures, one after the other, each within `SOON_SECONDS`. A key is looked for in PostgreSQL, too,
+    for less than a second; all else that an upload could wait for while something is out takes longer."""
     told = [stack.upload(path, picture(), key=f"{path} {next(_numbers)}" if keyed else None) for _ in range(count)]
     assert {one.status for one in told} == {202}
     assert max(one.seconds for one in told) < SOON_SECONDS

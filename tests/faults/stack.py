@@ -197,7 +197,7 @@ class Stack:
         return path
 
     def set_clock(self, ahead: float) -> None:
-        """Seconds that the wall clock of this host is ahead from now on."""
+        """Set the wall clock of this host this many seconds ahead, from now on."""
         (self.failpoints / "clock-ahead").write_text(str(ahead))
 
     def disarm(self, armed: Path) -> None:

@@ -20,7 +20,7 @@ SMALL = SETTINGS.replace("[work]", "[work]\ningest_concurrency = 1\nvariants_con
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[list[Stack]]:
-    """The first has PostgreSQL, Valkey and the store, which follow the right time."""
+    """Start two hosts; the first has PostgreSQL, Valkey and the store, which follow the right time."""
     first, second = Stack(tmp_path / "one", settings=SMALL), Stack(tmp_path / "two", settings=SMALL)
     for stack, ahead in ((first, HOUR), (second, -YEAR)):
         stack.set_clock(ahead)

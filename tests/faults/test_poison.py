@@ -129,7 +129,8 @@ def test_a_task_that_ends_its_process_again_and_again_rests_and_stops_no_other(s
 
 @pytest.mark.parametrize("table", ["host", "job", "variant"])
 def test_an_answer_of_postgres_that_nobody_foresaw_ends_nothing_and_shows(stack: Stack, table: str) -> None:
-    """As a missing right or a damaged index: the door stays open, and all goes on once it is mended."""
+    """Refuse writes as for a missing right or a damaged index: the door stays open, and all goes on once it is
+    mended."""
     web = stack.heads("gunicorn")
     stack.sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
@@ -151,7 +152,7 @@ def test_an_answer_of_postgres_that_nobody_foresaw_ends_nothing_and_shows(stack:
 
 
 def background(stack: Stack) -> str:
-    """What fails again and again; nothing while no answer comes."""
+    """Return what `/readyz` says fails again and again; nothing while no answer comes."""
     with suppress(httpx.HTTPError):
         one = httpx.get(f"{stack.url}/readyz", timeout=5).json()["dependencies"]["background"]
         return "" if one["ok"] else str(one["detail"])
@@ -170,7 +171,7 @@ def state(stack: Stack, told: Told) -> Any:
 
 @contextmanager
 def another_maintenance(stack: Stack) -> Iterator[None]:
-    """As of another host: it stops at no failpoint."""
+    """Run maintenance as another host would: it stops at no failpoint."""
     environment = {name: value for name, value in stack.environment.items() if name != "MILLRACE_FAILPOINTS"}
     process = subprocess.Popen([sys.executable, "-m", "cli", "worker", "maintenance"], cwd=ROOT, env=environment)
     try:
@@ -181,7 +182,8 @@ def another_maintenance(stack: Stack) -> Iterator[None]:
 
 
 def sleepers(stack: Stack, count: int) -> list[int]:
-    """What stopped itself: children of workers that render, or the process of maintenance."""
+    """Wait until `count` processes stopped themselves, and return their pids: children of workers that render, or the
+    process of maintenance."""
 
     def found() -> list[int]:
         children = stack.children("celery", "variants@") + stack.children("celery", "interactive@")

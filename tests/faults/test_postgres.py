@@ -31,8 +31,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def backends(stack: Stack) -> list[int]:
-    """Those that serve Millrace; none while the server is away or recovers. The oldest come first: some are there for a
-    moment only."""
+    """Return the pids of the backends that serve Millrace; none while the server is away or recovers. The oldest come
+    first: some are there for a moment only."""
     query = (
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'millrace' AND pid <> pg_backend_pid()"
         " ORDER BY backend_start"
