@@ -74,7 +74,7 @@ def deflated_zeros(size: int) -> bytes:
 def tiff(
     width: int, height: int, samples: int = 3, bits: int = 8, *more: Field, big: bool = False, order: str = "<"
 ) -> bytes:
-    """A TIFF of zeros in one deflated strip. `more` fields come after ours, also such as contradict them."""
+    """Return a TIFF of zeros in one deflated strip. `more` fields come after ours, also such as contradict them."""
     strip = deflated_zeros(-(-width * samples * bits // 8) * height)
     start = 16 if big else 8
     colours = 2 if samples > 2 else 1

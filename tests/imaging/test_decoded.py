@@ -1,4 +1,4 @@
-"""What a header says of decoded bytes is what libvips gives out, and nobody gets libvips to give out more."""
+"""What a header says of decoded bytes is what libvips gives out, and no file gets libvips to give out more."""
 
 from __future__ import annotations
 

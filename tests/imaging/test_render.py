@@ -96,7 +96,7 @@ def test_crop_fills_the_box_with_what_matters(tmp_path: Path) -> None:
 def test_what_is_cut_before_it_is_enlarged_is_the_same_picture(
     path: Path, box: tuple[int, int], tmp_path: Path
 ) -> None:
-    """As if the whole had been enlarged and cut then, which could take any amount of memory."""
+    """Compare with the whole picture enlarged and then cut, which could take any amount of memory."""
     with Image.open(path) as opened:
         small = ImageOps.exif_transpose(opened).convert("RGB")
     small.thumbnail((300, 300))

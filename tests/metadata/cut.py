@@ -18,7 +18,7 @@ class _Messages:
         self._introduced = False
 
     def feed(self, data: bytes) -> list[tuple[bytes, str]]:
-        """The type and text of each that is complete by now."""
+        """Return the type and text of each message that is complete by now."""
         self._data += data
         found = []
         while len(self._data) >= 8:
@@ -68,7 +68,8 @@ class CuttingProxy:
         self._cut_after = statement
 
     def lose_connections(self) -> None:
-        """As a firewall does that forgot them: the server sees them end, the client not before it says something."""
+        """Drop all connections as a firewall does that forgot them: the server sees them end, the client only when it
+        says something."""
         for one in self._open[1::2]:
             self._lost.add(one)
             one.shutdown(socket.SHUT_RDWR)

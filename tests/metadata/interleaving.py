@@ -85,8 +85,8 @@ class Course:
         self._monitor.close()
 
     def race(self, acts: Sequence[Act], schedule: Schedule, committed: Callable[[int], None]) -> Ended:
-        """From where each act stands before its first message. `committed` is called after each COMMIT, with the number
-        of the act."""
+        """Run the acts side by side, each from where it stands before its first message. `committed` is called after
+        each COMMIT, with the number of the act."""
         racers = [_Racer(act) for act in acts]
         running: list[Future[object]] = [self._pool.submit(one.run) for one in racers]
         for one in racers:

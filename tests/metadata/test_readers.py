@@ -1,4 +1,4 @@
-"""Which queue nobody reads, and since when: a table over all that may be missing, on a real PostgreSQL."""
+"""Which queue no worker reads, and since when: a table over all that may be missing, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_bound_is_kept_to_the_second() -> None:
 
 
 def test_queues_of_hosts_that_are_long_gone_are_forgotten(metadata: Metadata, query: Query) -> None:
-    """Those of the fleet stay, so that it can be said since when nobody reads them."""
+    """Check that the queues of the fleet stay, so that it can be said since when no worker reads them."""
     young, old = ingest_queue(uuid4()), ingest_queue(uuid4())
     metadata.readers.note(["beat", young, old])
     metadata.readers.note([young], "here", 3)

@@ -17,7 +17,7 @@ WRITERS = 16
 
 
 def test_a_state_is_said_however_many_reserve_without_a_pause(metadata: Metadata, query: Query) -> None:
-    """They overlap: at no moment is nobody at it."""
+    """Let the writers overlap, so that at every moment at least one of them reserves."""
     began, said = threading.Semaphore(0), threading.Event()
 
     def write(number: int) -> int:

@@ -44,7 +44,7 @@ def newest(metadata: Metadata, at: str = "/a.png") -> Asset:
 def test_the_newest_of_a_path_follows_no_hosts_clock(
     metadata: Metadata, ingester: Ingester, shift: Shift, announced: bool
 ) -> None:
-    """Each upload is taken in a minute after the one before, by alternate hosts, and recorded in another order."""
+    """Take in each upload a minute after the one before, by alternate hosts, and record them in another order."""
     for here, away in permutations([NOTHING, 2 * MINUTE, HOUR, -HOUR, YEAR, -YEAR], 2):
         ahead = {uuid4(): here, uuid4(): away}
         at = f"/{here.total_seconds():.0f}/{away.total_seconds():.0f}.png"
@@ -83,7 +83,8 @@ def test_two_of_one_host_keep_their_order_however_long_messages_take(
 def test_a_clock_that_is_set_right_before_the_entry_is_recorded(
     metadata: Metadata, ingester: Ingester, shift: Shift, then: timedelta
 ) -> None:
-    """It was ahead when the entry was taken in: that is not after now. The next one is the newest."""
+    """Take in an entry while the clock is ahead: its time is recorded as not after now, and the next entry is the
+    newest."""
     wrong = manifest(accepted_at=shift(then))
     metadata.uploads.announce(HERE, [])
     shift(NOTHING)
