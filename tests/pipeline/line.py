@@ -100,7 +100,7 @@ class Line:
             maintenance.collect_garbage(self.services)
 
     def put_rules_in_force(self) -> None:
-        """As `storage apply-rules` does, for what lies there."""
+        """Put the rules of these settings in force, as `storage apply-rules` does for what lies there."""
         self.services.metadata.rules.put_in_force(self.services.rules)
 
     def due(self) -> list[UUID]:

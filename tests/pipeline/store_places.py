@@ -13,25 +13,25 @@ from tests.s3_server import S3Server
 
 class Place(Protocol):
     def options(self) -> dict[str, Any]:
-        """For the settings."""
+        """Return the options of the store, for the settings."""
 
     def take_away(self) -> None:
-        """What is there then is empty."""
+        """Take the place away: what is there then is empty."""
 
     def bring_back(self) -> None: ...
 
     def copy(self) -> None:
-        """A snapshot."""
+        """Take a snapshot."""
 
     def restore(self) -> None:
-        """What is there then is the snapshot."""
+        """Put the snapshot in the place of what is there."""
 
     def holdings(self) -> set[str]:
-        """Names of what lies there, whatever it is."""
+        """Return the names of all that lies there, our own objects or not."""
 
 
 class Directory:
-    """A mount point: taken away, it is an empty directory, or has what somebody once wrote below the mount."""
+    """A mount point: taken away, it is an empty directory, or has what a process once wrote below the mount."""
 
     def __init__(self, root: Path, *, below: tuple[str, ...] = ()) -> None:
         self.root = root

@@ -34,7 +34,7 @@ def fleet(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def suspect(line: Line) -> Asset:
-    """One whose variants run alone from now on."""
+    """Bring an asset whose variants run alone from now on."""
     asset = line.bring("/a.jpg", PICTURE)
     while min(one.attempts for one in line.variants(asset).values()) < line.settings.work.max_unfinished:
         line.services.metadata.variants.lease(asset.blob.sha256, timedelta(seconds=0.01))
@@ -102,7 +102,7 @@ def test_a_disk_that_fails_under_an_upload_makes_it_wait(
 def test_a_host_that_cannot_begin_a_run_alone_says_nothing_of_the_picture(
     fleet: Line, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    """Its settings were broken since its processes started, or it has no process left."""
+    """Break the settings of the host after its processes started, or leave it no process for the run."""
     asset = suspect(fleet)
     with monkeypatch.context() as patch:
         if fault == "settings":

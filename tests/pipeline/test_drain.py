@@ -71,7 +71,7 @@ def test_who_is_told_to_go_finishes_what_it_began(
 def test_an_orderly_end_gives_back_what_every_lane_has_begun(
     line: Line, arm: Callable[..., None], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """The other lane's work takes longer than anybody waits for it."""
+    """Let the other lane's work take longer than the process that ends waits for it."""
     manifests = [line.accept(f"/{number}.jpg", PICTURE + bytes([number])) for number in range(2)]
     monkeypatch.setattr(ingest_loop, "LEAVE_SECONDS", 0.1)
     monkeypatch.setattr(derive, "_one_at_a_time", nullcontext())

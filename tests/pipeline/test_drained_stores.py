@@ -36,7 +36,7 @@ def line(tmp_path: Path, database_url: str, request: pytest.FixtureRequest) -> I
 
 
 def empty(line: Line) -> None:
-    """From a worker that hears of nothing but what is in the database."""
+    """Empty `fast` as a worker does that hears of nothing but what is in the database."""
     job = registry.create(line.services, "migrate", {"source": "fast", "target": "far", "delete_source": True})
     done = runner.run(line.services, registry.KINDS, job.id)
     assert done is not None
@@ -59,7 +59,7 @@ def once(call: Callable[[], None], before: Callable[..., Any], *, after: bool) -
 
 
 def forgetting_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that plans has just heard that all stores take what comes, and asks no more for long."""
+    """Let the process that plans hear that all stores take what comes, and ask no more for long."""
     monkeypatch.setattr("pipeline.stores.states.STATES_SECONDS", 3600.0)
     line.services.placements.forget_states()
     assert line.services.placements.states() == {}

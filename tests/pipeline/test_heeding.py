@@ -206,7 +206,7 @@ def _throttles() -> list[str]:
 
 
 def files(home: Path) -> dict[str, int]:
-    """But for the markers, which a store gets when it is first used."""
+    """Return the size of every file in the stores but for the markers, which a store gets when it is first used."""
     found = (path for name in ("main", "fast", "far") for path in (home / name).rglob("*"))
     return {
         str(path.relative_to(home)): path.stat().st_size for path in found if path.is_file() and path.name != MARKER

@@ -78,7 +78,8 @@ def test_a_host_that_cannot_keep_it_works_on(line: Line) -> None:
 
 
 def test_a_process_without_staging_knows_its_queues_once_postgresql_told_it(line: Line) -> None:
-    """As the rendering workers and beat of docker-compose.yml, whose containers are read-only."""
+    """Take the staging away, as the rendering workers and beat of docker-compose.yml have none: their containers are
+    read-only."""
     shutil.rmtree(line.settings.staging_path, ignore_errors=True)
     line.settings.staging_path.write_text("a file")
     assert redis_prefix(line.settings) is None

@@ -1,4 +1,4 @@
-"""Every loop of the product is met by an error that nobody foresaw, and turns again.
+"""Every loop of the product meets an error that its code does not foresee, and turns again.
 
 Which loops there are is read from the sources: a new one has no driver here, and a thread that is made past
 `core/loops.py` is none of these. Those of the supervisor are in tests/cli/test_supervisor.py.
@@ -176,7 +176,7 @@ PICTURE = encoded(photo(), "JPEG")
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """Every call in the product: the file, the last word of what is called, and the call."""
+    """Yield every call in the product: the file, the last word of what is called, and the call."""
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -204,7 +204,7 @@ def test_every_task_meets_an_error_and_is_done_again(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its guard is in tasks/base.py; what tasks there are is read from the sources."""
+    """Run every task into an error: their guard is in tasks/base.py, and the tasks are read from the sources."""
     monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1/0")  # read at the first look at a task
     monkeypatch.setenv("MILLRACE_HOME", str(line.settings.home))
     line.services.installation.ask()

@@ -38,7 +38,7 @@ class Nested:
     """Who was there first."""
 
     def apart(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """What each has."""
+        """Return what the outer installation has, and what the inner one has."""
         found = self.holdings()
         theirs = {key: body for key, body in found.items() if key.startswith(self.within)}
         return {key: body for key, body in found.items() if key not in theirs}, theirs

@@ -173,7 +173,7 @@ def test_another_installation_removes_nothing(
     identify(other.services, "main", take_over=whose)
     assert is_ours(other.services, "main")
     assert not is_ours(line.services, "main")
-    assert collected(other, stores=["main"], grace_seconds=0).progress["ahead"] == 1  # whatever it is told
+    assert collected(other, stores=["main"], grace_seconds=0).progress["ahead"] == 1  # gc keeps it even without a grace
     identify(line.services, "main", take_over=other.services.installation.ask())
     assert read(line, asset) == PICTURE
     other.close()

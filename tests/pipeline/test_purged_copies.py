@@ -80,7 +80,7 @@ def test_what_another_asset_holds_stays_until_that_goes_too(host: Callable[[str]
 
 
 def test_a_copy_that_came_after_the_purge_goes_as_well(host: Callable[[str], Line]) -> None:
-    """Its download had begun before."""
+    """Write the copy after the purge, as a download does that had begun before."""
     line = host("here")
     asset = line.bring("/bare/a.jpg", SECRET)
     render_from(line, asset)

@@ -41,7 +41,7 @@ def rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rests:
 
 
 def in_a_child(work: Callable[[], object]) -> int:
-    """How a process of its own ended that did this."""
+    """Do the work in a process of its own, and return how that ended."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -107,7 +107,7 @@ def test_an_orderly_end_and_work_that_still_runs_count_for_nothing(rests: Rests)
 
 
 def test_threads_of_a_process_that_is_told_to_go_count_for_nothing(rests: Rests) -> None:
-    """No exception reaches them: they are cut off with their process."""
+    """Check that such a thread counts as no attempt: no exception reaches it, it is cut off with its process."""
 
     def is_told_to_go() -> None:
         begun = threading.Event()
@@ -171,7 +171,7 @@ def test_a_job_that_kills_its_process_before_a_step_rests_and_one_that_gets_on_d
     job = line.services.metadata.jobs.create("verify", {})
 
     def run_and_die() -> None:
-        """In a process of its own, on connections of its own."""
+        """Run the job in a process of its own, on connections of its own."""
         own = Line(line.settings.home, str(line.settings.database_url.get_secret_value()))  # type: ignore[union-attr]
         runner.run(own.services, kinds, job.id)
 

@@ -31,7 +31,7 @@ class Fleet:
     there: Line
 
     def said(self, upload_id: UUID) -> IngestState | str:
-        """What the other host says: a state, or the code of an error."""
+        """Return what the other host says: a state, or the code of an error."""
         here = self.here.services.staging.host_id
         try:
             return status.find(self.there.services, upload_id, accepted_at_host=here).state

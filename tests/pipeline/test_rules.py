@@ -31,7 +31,7 @@ TWICE = Placement(store="main", replicas=("far",))
 
 @pytest.fixture
 def old(tmp_path: Path, database_url: str) -> Iterator[Line]:
-    """The settings of yesterday: everything in `main`."""
+    """Return a line with the settings of yesterday: everything in `main`."""
     line = lined(tmp_path, database_url)
     yield line
     line.close()
@@ -39,14 +39,14 @@ def old(tmp_path: Path, database_url: str) -> Iterator[Line]:
 
 @pytest.fixture
 def new(tmp_path: Path, database_url: str) -> Iterator[Line]:
-    """Today everything is to be in two stores."""
+    """Return a line with the settings of today: everything is to be in two stores."""
     line = lined(tmp_path, database_url, TWICE)
     yield line
     line.close()
 
 
 def look_again(line: Line) -> None:
-    """As after the time for which a worker with other rules leaves a blob alone."""
+    """Let the time pass for which a worker with other rules leaves a blob alone."""
     line.services.metadata.database.run(
         lambda connection: connection.exec_driver_sql("UPDATE blob SET gc_after = now() WHERE gc_after IS NOT NULL")
     )
@@ -75,7 +75,7 @@ def test_what_nothing_refers_to_goes_under_any_rules(old: Line, new: Line) -> No
 
 @pytest.mark.parametrize("asks", ["collects", "verifies", "would move"])
 def test_rules_are_in_force_before_anything_lies_by_them(old: Line, new: Line, asks: str) -> None:
-    """With no word of anybody, and the first who asks has others."""
+    """Put no rules in force by a command, and let the first process that asks have other rules."""
     stays, goes = new.bring("/a.jpg", PICTURE), new.bring("/b.jpg", PICTURE)
     delete(new, goes)
     acts: dict[str, Callable[[], object]] = {
@@ -144,7 +144,7 @@ def test_new_rules_wait_for_a_collector_that_goes_by_the_old_ones(
 
 
 def _is_held(line: Line) -> bool:
-    """Does a transaction hold the rules?"""
+    """Return whether a transaction holds the rules."""
     free = "SELECT count(*) FROM (SELECT FROM placement_rules FOR UPDATE SKIP LOCKED) AS free"
     return bool(line.services.metadata.database.run(lambda connection: connection.exec_driver_sql(free).scalar()) == 0)
 

@@ -140,7 +140,8 @@ def test_the_heart_beats_while_the_sweep_ingests(impatient: Line, arm: Callable[
 
 @pytest.mark.parametrize("table", ["host", "failure"])
 def test_an_answer_of_postgres_that_nobody_foresaw_stops_no_other_step(line: Line, table: str) -> None:
-    """A trigger's error stands for a missing right, a damaged index, or a bug of ours: none has a code that we know."""
+    """Raise an error in a trigger, which stands for a missing right, a damaged index or a bug of ours: none has a code
+    that we know."""
     _refuse_writes(line, table)
     manifest = _failed(line)
     queue = Recorder()

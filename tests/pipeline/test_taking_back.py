@@ -33,7 +33,8 @@ def asset(line: Line) -> Asset:
 
 
 def dropped(line: Line, asset: Asset, tmp_path: Path) -> Replica:
-    """Of one of two stores, when nobody knows yet that the other one's bytes are wrong."""
+    """Drop the replica in one of two stores, when no process knows yet that the other one's bytes are wrong; return
+    the other."""
     far, main = line.services.metadata.blobs.replicas(asset.blob.sha256)
     [file] = (tmp_path / "far" / "objects").rglob(far.key)
     file.write_bytes(PICTURE[:-1] + b"?")

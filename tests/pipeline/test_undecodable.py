@@ -19,7 +19,7 @@ HALF = encoded(photo(), "PNG")[:-4000]
 
 
 def with_a_broken_end(gif: bytes) -> bytes:
-    """The codes of the last frame make no sense."""
+    """Break the codes of the last frame, so that they make no sense."""
     broken = bytearray(gif)
     descriptor = gif.rindex(b"\x21\xf9\x04") + 8
     flags = gif[descriptor + 9]
@@ -40,7 +40,7 @@ def shown(line: Line) -> list[str]:
 
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many variants each rendering began with."""
+    """Record how many variants each rendering begins with."""
     counted: list[int] = []
     real = derive.render
 
