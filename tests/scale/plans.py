@@ -44,7 +44,7 @@ class Seen:
         )
 
     def fault(self, *, rows: int, ms: float = math.inf) -> str | None:
-        """What is wrong with it, if anything."""
+        """Return what is wrong with the plan, or None."""
         if self.scans - SMALL:
             return f"reads all of {', '.join(sorted(self.scans - SMALL))}: {self.statement}"
         if self.read > rows:
@@ -72,7 +72,7 @@ class Plans:
         return plans
 
     def of_call(self) -> list[Seen]:
-        """What was seen since the last look."""
+        """Return what was seen since the last look."""
         found, self.seen = self.seen, []
         return found
 

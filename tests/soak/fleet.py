@@ -28,7 +28,7 @@ PACKAGES = {"haproxy": "haproxy", "ip": "iproute2", "unshare": "util-linux", "mo
 
 
 def run(minutes: float, seed: int) -> list[str]:
-    """A course for every `MINUTES`, and one at least."""
+    """Run a course for every `MINUTES`, and one at least."""
     if os.geteuid() != 0:
         return ["only root can make network namespaces"]
     if install("make soak ARGS=fleet", PACKAGES) != 0:

@@ -79,7 +79,7 @@ def _played(course: Course, world: World, broken: list[str], rows: Rows, acts: A
 
 @contextmanager
 def _served() -> Iterator[str]:
-    """The URL of a migrated database, in memory where there is a tmpfs."""
+    """Serve a migrated database, in memory where there is a tmpfs, and yield its URL."""
     memory = Path("/dev/shm")
     directory = Path(tempfile.mkdtemp(prefix="millrace-soak-", dir=memory if memory.is_dir() else None))
     server = Postgres(directory / "postgres", directory / "run", durable=False)

@@ -1,5 +1,5 @@
 """Every statement on a database of 2,000,000 replicas: none reads a large table, or many rows, or takes 100 ms. Ends by
-itself, whatever `--minutes` says."""
+itself, without regard to `--minutes`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The store's conformance suite and the line on SeaweedFS, the S3 server of docker-compose.yml, with its bucket synced.
-Ends when the tests do, whatever `--minutes` says."""
+Ends when the tests do, without regard to `--minutes`."""
 
 from __future__ import annotations
 

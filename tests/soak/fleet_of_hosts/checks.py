@@ -22,7 +22,7 @@ READERS = 4
 
 
 def unfinished(course: Course) -> list[str]:
-    """What is still under way."""
+    """List what is still under way."""
     fleet = course.fleet
     staged = [f"{host.name} still holds {names}" for host in fleet.ingest if (names := host.staged())]
     if staged:
@@ -45,7 +45,7 @@ def violations(course: Course) -> list[str]:
 
 
 def _rows(course: Course) -> Iterator[str]:
-    """Every accepted upload is recorded once with its bytes, and nothing else is."""
+    """Check that every accepted upload is recorded once with its bytes, and nothing else is."""
     there: dict[str, list[str]] = defaultdict(list)
     query = "SELECT path_text, encode(blob, 'hex') FROM asset UNION ALL SELECT path_text, 'deleted' FROM tombstone"
     for path, sha256 in course.fleet.sql(query):
@@ -67,7 +67,7 @@ def _rows(course: Course) -> Iterator[str]:
 
 
 def _bytes(course: Course) -> list[str]:
-    """Every one that was not deleted reads back through the door, with its variant; every deleted one is gone."""
+    """Check that every upload reads back through the door, with its variant, or was deleted and is gone."""
     with (
         httpx.Client(base_url=course.fleet.url, timeout=60, trust_env=False) as client,
         ThreadPoolExecutor(READERS) as pool,
@@ -93,7 +93,8 @@ def _failures(course: Course) -> list[str]:
 
 
 def _commands(course: Course) -> Iterator[str]:
-    """What the product's own commands say, on a host: first that PostgreSQL has too few connections for the fleet."""
+    """Run the product's own commands on a host, and yield what they find wrong; the first has to say that PostgreSQL
+    has too few connections for the fleet."""
     host = course.fleet.ingest[0]
     narrow = json.loads(host.run("millrace", "doctor", "--json").stdout)["findings"]
     problems = [one for found in narrow.values() for one in found if one["grade"] == "problem"]

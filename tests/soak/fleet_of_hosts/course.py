@@ -83,7 +83,8 @@ class Course:
             time.sleep(0.5)
 
     def _hosts_die(self) -> None:
-        """One of each, whole; then one of each at once with Redis emptied."""
+        """Kill a whole ingest host, then a whole variants host; then an ingest host and two variants hosts at once,
+        with Redis emptied."""
         for pair in (self.fleet.ingest[:1], self.fleet.variants[:1]):
             with self._dead(*pair):
                 time.sleep(8)
@@ -92,7 +93,8 @@ class Course:
             time.sleep(10)
 
     def _networks_go(self) -> None:
-        """An ingest host for longer than it takes to count as lost, a variants host meanwhile, and Valkey killed."""
+        """Cut off an ingest host for longer than it takes to count as lost, a variants host meanwhile, and kill
+        Valkey."""
         with self._cut(self.fleet.ingest[1]):
             time.sleep(10)
             with self._cut(self.fleet.variants[3]), self._away("valkey"):
@@ -101,7 +103,7 @@ class Course:
             time.sleep(15)
 
     def _postgres_goes(self) -> None:
-        """Restarted in order; then killed and away, with the network of a host."""
+        """Restart PostgreSQL in order; then kill it for a while, with a host cut off."""
         self.fleet.postgres.stop()
         self.fleet.postgres.start()
         self.suffered["postgres restarted"] += 1
@@ -110,7 +112,7 @@ class Course:
             time.sleep(8)
 
     def _store_goes(self) -> None:
-        """The S3 server for 20 s, meanwhile a host."""
+        """Kill the S3 server for 20 s, and a host meanwhile."""
         with contextlib.ExitStack() as away:
             away.enter_context(self._away("s3"))
             time.sleep(8)
@@ -119,7 +121,7 @@ class Course:
                 away.close()
 
     def _all_at_random(self) -> None:
-        """Two or three of them at once, until there were some rounds."""
+        """Let two or three faults overlap, for several rounds."""
         for _ in range(ROUNDS):
             host, other = self._chance.choice(self.fleet.hosts), self._chance.choice(self.fleet.ingest)
             faults = [self._away(name) for name in ("postgres", "valkey", "s3")]
@@ -165,7 +167,7 @@ class Course:
 
     @contextlib.contextmanager
     def _away(self, name: str) -> Iterator[None]:
-        """A service is killed, and started again on what it has."""
+        """Kill a service, and start it again on what it has."""
         service = {"postgres": self.fleet.postgres, "valkey": self.fleet.valkey, "s3": self.fleet.s3}[name]
         service.kill()
         self.suffered[f"{name} killed"] += 1

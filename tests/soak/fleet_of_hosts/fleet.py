@@ -126,7 +126,7 @@ class Fleet:
         self.postgres.stop()
 
     def is_ready(self) -> bool:
-        """Every ingest host says that it is well, each queue is read and so is every host's own."""
+        """Return whether every ingest host says that it is well: each queue is read, and so is every host's own."""
         with suppress(httpx.HTTPError):
             for host in self.ingest:
                 answer = httpx.get(f"{host.url}/readyz", timeout=5, trust_env=False)
@@ -136,7 +136,7 @@ class Fleet:
         return False
 
     def accepts(self, host: Host) -> bool:
-        """It answers as HAProxy asks it."""
+        """Ask the host as HAProxy does, and return whether it accepts."""
         with suppress(httpx.HTTPError):
             return httpx.get(f"{host.url}/readyz?for=accept", timeout=2, trust_env=False).status_code == 200
         return False

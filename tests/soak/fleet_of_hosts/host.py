@@ -56,7 +56,7 @@ class Host:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """All of it at once, as a power cut does."""
+        """Kill all of the host at once, as a power cut does."""
         self._signal(signal.SIGKILL)
         self.wait(30)
 
@@ -69,7 +69,7 @@ class Host:
             self._process = None
 
     def run(self, *words: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
-        """One of the product's commands, on this host."""
+        """Run one of the product's commands on this host."""
         return subprocess.run(
             [*inside(self.name), str(Path(sys.executable).with_name(words[0])), *words[1:]],
             cwd=ROOT,
@@ -103,7 +103,7 @@ class Host:
         (self.home / "lost").rename(self.home / "millrace")
 
     def _signal(self, number: int) -> None:
-        """To the first process of the host, which `unshare` waits for."""
+        """Send a signal to the first process of the host, which `unshare` waits for."""
         if self._process is None:
             return
         ends = time.monotonic() + 10

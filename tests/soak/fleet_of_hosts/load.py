@@ -27,7 +27,7 @@ SLOW_SECONDS = 6.0
 
 @dataclass(eq=False)
 class Sent:
-    """An upload, and what came back. `state`: alive, leaving (nobody knows) or deleted."""
+    """An upload, and what came back. `state`: alive, leaving (a client deletes it) or deleted."""
 
     path: str
     sha256: str
@@ -129,7 +129,8 @@ class Load(AtWork):
             time.sleep(0.3)
 
     def _ask(self, client: _Client) -> None:
-        """What became of one of the youngest or of all, of any host, half of the time with the host that took it."""
+        """Ask any host what became of one of the youngest uploads or of all; name the host that took it half of the
+        time."""
         accepted = [one for one in self.kept.accepted if one.upload_id]  # not what the command sent
         if not accepted:
             return

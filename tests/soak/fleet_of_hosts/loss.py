@@ -106,7 +106,7 @@ def _is(said: dict[str, Any], wanted: str) -> bool:
 
 
 def _note(course: Course, files: Path, number: int) -> None:
-    """What was sent by the command is looked for in the end like all else."""
+    """Note what the command sent, so that the checks look for it in the end, as for all else."""
     for path in files.iterdir():
         sent = Sent(
             f"/{FOLDER}/{number}/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest(), key="by the command"

@@ -18,7 +18,7 @@ def own_mounts() -> None:
 
 
 def inside(name: str) -> list[str]:
-    """The words that begin a command in a machine's network."""
+    """Return the words that begin a command in a machine's network."""
     return [program("ip"), "netns", "exec", name]
 
 
@@ -31,7 +31,7 @@ class Network:
         _ip("link", "set", BRIDGE, "up")
 
     def add(self, name: str, number: int) -> str:
-        """A machine of this name; returns its address."""
+        """Add a machine of this name; return its address."""
         _ip("netns", "add", name)
         _ip("link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
         _ip("link", "set", f"to-{name}", "master", BRIDGE, "up")

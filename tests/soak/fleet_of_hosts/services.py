@@ -50,7 +50,7 @@ class _Elsewhere(Postgres):
 
 
 def postgres(address: str, directory: Path, connections: int = NARROW) -> tuple[Machine, str]:
-    """A server, and its URL for the fleet."""
+    """Return a PostgreSQL server, and its URL for the fleet."""
     rules = directory / "hba.conf"
     rules.write_text("local all all trust\nhost all all 10.77.0.0/16 trust\n")
     rules.chmod(0o644)

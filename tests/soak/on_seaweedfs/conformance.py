@@ -46,7 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
 
 @pytest.fixture
 def seaweedfs(server: SeaweedServer) -> Iterator[S3Store]:
-    """One below a prefix of its own: the folders that deleted objects leave keep names from being used again."""
+    """Open a store below a prefix of its own: the folders that deleted objects leave keep names from being used
+    again."""
     store = open_store(server, key_prefix=str(next(_numbers)))
     yield store
     store.delete(keys(store))
@@ -109,7 +110,8 @@ def test_a_link_is_signed(seaweedfs: S3Store) -> None:
 
 @pytest.mark.parametrize(("there", "refused"), [("a/b", "a"), ("c", "f" * 256)], ids=["folder", "long-name"])
 def test_limit_an_object_is_a_file(seaweedfs: S3Store, there: str, refused: str) -> None:
-    """What is a file cannot be a folder, too, and a name has 255 bytes. Millrace's own keys ask for neither."""
+    """Check that a file cannot be a folder, too, and that a name has at most 255 bytes. Millrace's own keys ask for
+    neither."""
     fill(seaweedfs, there)
     with pytest.raises(StoreUnavailable):
         fill(seaweedfs, refused)
@@ -117,8 +119,8 @@ def test_limit_an_object_is_a_file(seaweedfs: S3Store, there: str, refused: str)
 
 
 def test_limit_it_lists_folder_by_folder(seaweedfs: S3Store) -> None:
-    """So a key that begins like a folder, followed by less than a slash, comes after what is in the folder, and a
-    listing that goes on behind it misses that. No key of Millrace begins like its folder `catalog`."""
+    """Check that a key that begins like a folder, followed by less than a slash, comes after what is in the folder, so
+    that a listing that goes on behind it misses that. No key of Millrace begins like its folder `catalog`."""
     for key in ("a-b", "a/b"):
         fill(seaweedfs, key)
     assert keys(seaweedfs) == ["a/b", "a-b"]
