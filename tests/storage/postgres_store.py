@@ -21,7 +21,7 @@ def store_of(url: str, **options: Any) -> PostgresStore:
 
 
 def opened(url: str, **options: Any) -> PostgresStore:
-    """As a process finds it."""
+    """Open the store as a process finds it."""
     return PostgresStore("main", PostgresOptions.model_validate({"url": url, **options}))
 
 

@@ -28,7 +28,7 @@ def owner_of(root: Path, **more: Any) -> RocksdbStore:
 
 
 def opened_by_owner(root: Path, **more: Any) -> RocksdbStore:
-    """As its process finds it."""
+    """Open the store as the process that owns it finds it."""
     return RocksdbStore.owned("main", RocksdbOptions(root=root, **more))
 
 

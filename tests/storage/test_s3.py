@@ -43,7 +43,8 @@ def options(endpoint: str, bucket: str, **more: Any) -> S3Options:
 
 @pytest.fixture(scope="module")
 def bucket(s3_endpoint: str) -> str:
-    """One for each module: the server is there for all modules of the process, and one leaves what another counts."""
+    """Make a bucket for each module: the server is there for all modules of the process, and one leaves what another
+    counts."""
     name = f"pictures-{next(_numbers)}"
     client = make_client("main", options(s3_endpoint, name))
     client.create_bucket(Bucket=name)

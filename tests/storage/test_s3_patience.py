@@ -97,7 +97,7 @@ def test_a_body_that_is_taken_too_slowly_ends_with_the_operation(
 def test_a_body_that_comes_to_us_slowly_costs_no_time_of_the_operation(
     s3: S3Store, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
 ) -> None:
-    """As one does that is throttled: it is our own will, and not the service that is slow."""
+    """Send a body that comes slowly, as a throttled one does by our own will: it is not the service that is slow."""
     monkeypatch.setattr(service, "BYTES_PER_SECOND", 10**9)
     clock = Clock(monkeypatch)
     store = S3Store("main", s3._options.model_copy(update={"operation_timeout": 20, **options}))

@@ -173,7 +173,7 @@ def test_the_command_empties_it_with_nothing_but_the_disk(staging: Staging, tmp_
 
 
 def test_what_is_no_upload_keeps_no_left_over_one(staging: Staging, tmp_path: Path) -> None:
-    """In incoming/: links and folders of others, under names as uploads have them."""
+    """Put links and folders into incoming/ that are not ours, under names as uploads have them."""
     incoming = tmp_path / "staging" / "incoming"
     strangers = [incoming / str(new_id()) for _ in range(6)]
     for stranger in strangers[::2]:

@@ -112,7 +112,7 @@ def test_a_full_staging_says_what_quarantine_holds_and_how_to_empty_it(tmp_path:
 
 
 def test_the_bytes_in_quarantine_count_as_used(tmp_path: Path) -> None:
-    """On the real disk: what is put aside frees nothing."""
+    """Check on the real disk that what staging puts aside frees nothing."""
     staging = marked(tmp_path)
     path = tmp_path / "staging" / "quarantine" / str(in_quarantine(staging))
     before = os.statvfs(path.parent).f_bavail
