@@ -68,7 +68,8 @@ def test_the_lock_names_no_index() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_hosts_clock_is_read_in_one_place(path: Path) -> None:
-    """Nothing may rest on it, so each use of core/clock.py is looked at. The client has a clock of its own."""
+    """Check that only core/clock.py reads it: nothing may rest on it, so each use of that file is looked at. The
+    client has a clock of its own."""
     if path.relative_to(ROOT) in (Path("core/clock.py"), Path("millrace_client/http.py")):
         return
     for node in ast.walk(ast.parse(path.read_text())):

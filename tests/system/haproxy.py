@@ -29,6 +29,6 @@ backend hosts
 
 
 def configuration(door: str, servers: Mapping[str, str]) -> str:
-    """What it listens on and what is behind it, each as address:port."""
+    """Return a configuration of HAProxy: what it listens on and what is behind it, each as address:port."""
     lines = "\n".join(f"    server {name} {address}" for name, address in servers.items())
     return _CONFIGURATION.format(door=door, servers=lines)

@@ -113,7 +113,7 @@ def test_a_rolling_restart_fails_no_request(hosts: list[Web], haproxy: Haproxy) 
 def test_1500_that_do_nothing_keep_nobody_waiting(
     tmp_path: Path, database_url: str, haproxy: Haproxy, proxied: bool
 ) -> None:
-    """A third of them reads hardly, a third does not end its heads, a third is silent."""
+    """Connect a crowd of clients: a third of them hardly reads, a third does not end its heads, a third is silent."""
     options = {"MILLRACE_DATABASE_URL": database_url, "MILLRACE_WEB__WORKERS": "2"}
     options["MILLRACE_WEB__TRUSTED_PROXIES"] = '["127.0.0.1"]'
     line = Line(tmp_path / "home", database_url)

@@ -38,7 +38,7 @@ pool_mode = transaction
 
 @pytest.fixture
 def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
-    """The test's database as it is reached through the pooler, which is left as Debian configures it otherwise."""
+    """Start the pooler, otherwise left as Debian configures it, and yield the URL of the test's database through it."""
     parts = urlsplit(database_url)
     port = free_port()
     file = tmp_path / "pgbouncer.ini"
@@ -55,7 +55,7 @@ def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
 
 
 def _sees(url: str) -> list[tuple[str, ...]]:
-    """What a stranger to our settings finds on every server connection of the pool."""
+    """Return what a stranger to our settings finds on every server connection of the pool."""
     names = ("statement_timeout", "idle_in_transaction_session_timeout", "search_path", "synchronous_commit")
     query = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
     found = []

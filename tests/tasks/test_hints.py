@@ -1,4 +1,4 @@
-"""Hints: how few there are, whatever happens, and that they are no trouble to those who give them."""
+"""Hints: how few there are, however many uploads come, and that they are no trouble to those who give them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LANES = [ingest_queue(HOST), INTERACTIVE, EAGER, MAINTENANCE]
 
 
 def known(home: Path, redis_url: str) -> Settings:
-    """The settings of a host that knows its installation."""
+    """Return the settings of a host that knows its installation."""
     made = Settings(home=home, redis_url=redis_url)  # type: ignore[arg-type]  # pydantic makes it a secret
     installation.keep(made, uuid4())
     return made
@@ -102,7 +102,7 @@ def test_a_backlog_with_the_workers_away_is_no_more_than_the_windows(settings: S
 
 
 def test_a_full_redis_is_emptied_of_our_hints_beyond_the_windows(tmp_path: Path) -> None:
-    """As a version without windows may have left it: it takes no message, and gives none away."""
+    """Fill Redis as a version without windows may have left it: it takes no message, and gives none away."""
     server = Valkey(tmp_path / "valkey", tmp_path / "run")
     child = start(server, tmp_path / "valkey.log")
     client = redis.Redis.from_url(server.url)

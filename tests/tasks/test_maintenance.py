@@ -86,8 +86,8 @@ def test_one_turn_is_enough_for_many_short_jobs(
 def test_repair_goes_on_while_something_is_due_whatever_became_of_it(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
-    """Of a store that lost everything, without a word from beat. What has no source left does not keep the others, is
-    tried ever more seldom, and is history once."""
+    """Repair a store that lost everything, without a word from beat. What has no source left does not keep the others,
+    is tried ever more seldom, and is history once."""
     stores = {name: {"kind": "filesystem", "root": str(tmp_path / name)} for name in ("main", "away")}
     rule = Placement(match="/**", store="main", replicas=("away",))
     work = WORK.model_copy(update={"backoff_seconds": 60, "backoff_cap_seconds": 60})
