@@ -26,7 +26,7 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
     _left_of_turn = TURN_BYTES
 
     def send_headers(self) -> None:
-        """Where the length is known the body follows at once: both leave together."""
+        """Send the headers; where the length is known the body follows at once, and both leave together."""
         if not self.headers_sent and self.response_length is not None:
             self.sock.hold_next()
         super().send_headers()
@@ -54,7 +54,7 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
             yield
 
     def _send_file(self, file: int) -> Generator[None, None, bool]:
-        """From where it stands, as long as the answer says. Returns whether the kernel can."""
+        """Send the file from where it stands, as long as the answer says. Returns whether the kernel can send it."""
         offset = os.lseek(file, 0, os.SEEK_CUR)
         left = self.response_length
         assert left is not None
@@ -81,7 +81,7 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _file_of(blocks: Any) -> int | None:
-    """The real file behind them, if it is one."""
+    """Return the descriptor of the real file behind the blocks; None: there is none."""
     if not isinstance(blocks, FileWrapper):
         return None
     try:

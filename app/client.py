@@ -63,7 +63,7 @@ class ClientSocket(socket.socket):
             self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
 
     def be_patient(self, seconds: float = PATIENCE_SECONDS) -> None:
-        """How long a thread waits for the client to read."""
+        """Set how many seconds a thread waits for the client to read."""
         if seconds != self._sending:
             self._sending = seconds
             self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
@@ -136,7 +136,7 @@ class ClientSocket(socket.socket):
 
     @property
     def taken(self) -> int:
-        """How many bytes the client has really taken: what was sent and lies in the kernel does not count."""
+        """Return how many bytes the client has really taken: what was sent and lies in the kernel does not count."""
         waiting = array.array("i", [0])
         fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, waiting)
         return self._sent - waiting[0]

@@ -65,7 +65,7 @@ class Connection:
 
     @property
     def has_begun(self) -> bool:
-        """Whether something of a request has come."""
+        """Return whether something of a request has come."""
         return bool(self._head)
 
     def gather(self) -> bool:
@@ -90,7 +90,7 @@ class Connection:
         )
 
     def place_of(self, peers: Peers) -> Place:
-        """Where what it asks for queues."""
+        """Find out which client asks, and return where its request queues."""
         self.client = peers.client_of(self.peer, self._head)
         return Place(self._lane(), share_of(self.client))
 
@@ -100,14 +100,14 @@ class Connection:
         return Lane.READING if BODILESS.match(self._head) else Lane.RECEIVING
 
     def hand_over(self) -> None:
-        """The head goes to the parser, on a thread."""
+        """Give the head to the parser, on a thread."""
         self.parser.unreader.unread(bytes(self._head))
         self.receiving.start_head(len(self._head))
         self._head.clear()
         self.ripe = False
 
     def take_rest(self) -> None:
-        """What came of the next request together with the last one."""
+        """Take what came of the next request together with the last one."""
         rest = self.parser.unreader.take_buffered()
         if rest:
             self._add(rest)
@@ -117,7 +117,7 @@ class Connection:
         self.closed = True
 
     def abort(self) -> None:
-        """What the client has not taken is forgotten, by the kernel too."""
+        """Forget what the client has not taken, and let the kernel forget it when the socket is closed."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

@@ -35,7 +35,7 @@ class Door:
 
 
 def _bound(environ: WSGIEnvironment) -> None:
-    """Every request but an upload is small."""
+    """Bound the body of every request but an upload: all of them are small."""
     body = environ["wsgi.input"]
     if isinstance(body, RequestBody):
         body.bound(BODY_MAX)

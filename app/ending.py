@@ -18,7 +18,7 @@ class Ending:
 
     @property
     def has_closed(self) -> bool:
-        """Whether the listeners are closed."""
+        """Return whether the listeners are closed."""
         return self._closed is not None
 
     def closes(self, now: float) -> bool:

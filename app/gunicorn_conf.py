@@ -70,12 +70,12 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Before anything is bound: check what the settings and the command line say."""
+    """Check what the settings and the command line say, before anything is bound."""
     _refuse_strangers(server.cfg.address)
 
 
 def when_ready(server: Any) -> None:
-    """Before a request is served: check what is bound, also where another process bound it and handed it down."""
+    """Check what is bound, also where another process bound it and handed it down, before a request is served."""
     _refuse_strangers([listener.getsockname() for listener in server.LISTENERS])
 
 

@@ -98,7 +98,7 @@ def _staging(services: Services) -> str:
 
 
 def _background(services: Services) -> str:
-    """Of this host. What was said of it is for its operator: `millrace doctor` and the log have it."""
+    """Report the loops of this host that keep failing. Details are for its operator: `millrace doctor` and the log."""
     found = troubles.known(services.settings.troubles_path)
     if found:
         raise Unavailable("; ".join(one.summary for one in found[:SHOWN]) + ("; …" if found[SHOWN:] else ""))
@@ -106,7 +106,7 @@ def _background(services: Services) -> str:
 
 
 def _queues(services: Services) -> str:
-    """Of the fleet, and of this host. Nothing is refused for it: what waits in a queue is worked on later."""
+    """Report queues of the fleet and of this host that no process reads. Requests go on: what waits is done later."""
     found = services.metadata.readers.unread(services.staging.host_id)
     if found:
         raise Unavailable("; ".join(one.summary for one in found))
@@ -137,7 +137,7 @@ def _not_configured() -> str:
 
 
 def _store(store: ObjectStore) -> Probe:
-    """That nothing is there, a store says only if it is the one that this installation filled."""
+    """Return a probe: a store answers that a key is not there only if it is the one that this installation filled."""
 
     def ask() -> str:
         with contextlib.suppress(NotFound):

@@ -76,7 +76,7 @@ class Hosts:
 
 
 def _names(environ: WSGIEnvironment) -> frozenset[str]:
-    """What the request calls us: `Host`, and the target's authority where it has one (RFC 9112 §3.2)."""
+    """Return what the request calls us: `Host`, and the target's authority where it has one (RFC 9112 §3.2)."""
     given = environ.get("HTTP_HOST")
     if given is None and environ["SERVER_PROTOCOL"] != "HTTP/1.0":
         raise BadRequest("the field Host is missing, and HTTP/1.1 needs it: the name or the address that was asked for")

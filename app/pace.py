@@ -33,7 +33,7 @@ class Receiving:
         self._received = 0
 
     def start_head(self, length: int) -> None:
-        """A head of `length` bytes was gathered: it is whole, or never will be."""
+        """Note that a head of `length` bytes was gathered: it is whole, or never will be."""
         self._head_length = length
 
     def start_body(self) -> None:
@@ -98,18 +98,18 @@ class Sending:
         self._since = 0.0
 
     def start(self) -> None:
-        """An answer begins."""
+        """Begin to measure an answer."""
         self._waited, self._taken = 0.0, self._sock.taken
 
     def wait(self, now: float) -> None:
-        """From here on the client is waited for."""
+        """Note that the client is waited for from here on."""
         self._since = now
 
     def resume(self, now: float) -> None:
         self._waited += now - self._since
 
     def is_kept(self, now: float) -> bool:
-        """Whether the client may stay; asked now and then while it is waited for."""
+        """Return whether the client may stay; asked now and then while it is waited for."""
         waited = self._waited + now - self._since
         if waited < self._stall_seconds:
             return True

@@ -17,7 +17,7 @@ class Peers:
         self._trusted = trusted
 
     def client_of(self, peer: object, head: bytes | bytearray) -> str:
-        """The last address of `X-Forwarded-For` that is no proxy of ours, where the peer is one; else the peer's.
+        """Return the last address of `X-Forwarded-For` that is no proxy of ours, if the peer is one; else the peer's.
 
         `peer` is what `accept` returned; a client of a Unix socket counts as a proxy of ours. Empty: the client has no
         address, as on a Unix socket without that field.
@@ -51,5 +51,5 @@ def _named(address: Address | None) -> str:
 
 
 def share_of(client: str) -> str:
-    """Who has an IPv6 network has 2^64 addresses in it, and counts as one client all the same."""
+    """Return what a client counts as: its address, or its IPv6 network, as all 2^64 addresses in that are its own."""
     return str(ipaddress.IPv6Network((client, 64), strict=False)) if ":" in client else client

@@ -139,7 +139,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         return True
 
     def _await_request(self, conn: Connection, *, gather: bool = False) -> None:
-        """For the next one, of which something may be here already."""
+        """Wait for the next request, of which something may be here already."""
         if gather and not conn.gather():
             self._close(conn)
         elif conn.ripe:
@@ -162,7 +162,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         self._outside[conn] = None
 
     def _attempt(self, conn: Connection, act: Callable[[Connection], None]) -> None:
-        """An error that was not foreseen ends this connection, and no other."""
+        """Do what the connection needs; an error that was not foreseen ends this connection, and no other."""
         try:
             failpoint("web.connection")
             act(conn)
@@ -171,7 +171,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             self._close(conn)
 
     def _ready(self, conn: Connection) -> None:
-        """The client did what it was waited for."""
+        """Go on with a connection whose client did what it was waited for."""
         if conn.state is State.CLOSING:
             if not conn.drain():
                 self._close(conn)
@@ -191,7 +191,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             self._await_request(conn, gather=True)
 
     def _fetch(self, conn: Connection) -> None:
-        """It waits no longer."""
+        """Take the connection from those that wait."""
         self._outside.pop(conn, None)
         if conn.state is not State.TURN:
             self._selector.unregister(conn.sock)
@@ -206,7 +206,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         return self.alive and not self._turns.waiting and (not conn.ripe or conn.place_of(self._peers) == conn.place)
 
     def _serve(self, conn: Connection) -> None:
-        """On a thread."""
+        """Serve the connection on a thread, and tell the main loop what comes next."""
         then = Next.END
         try:
             then = self._serving.serve(conn)
@@ -271,7 +271,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         self._end(conn)
 
     def _evict(self) -> None:
-        """Of those that have asked for nothing, the one that waits longest makes room."""
+        """Make room: close the connection that has waited longest of those that have asked for nothing."""
         for conn in self._outside:
             if conn.state in (State.IDLE, State.HEAD, State.CLOSING):
                 self._close(conn)

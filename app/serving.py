@@ -63,8 +63,8 @@ class Serving:
         return then
 
     def _stays(self, conn: Connection) -> bool:
-        """Whether the thread serves the connection's next request, too: that comes at once, and no other connection
-        waits for a thread. The way over the main loop costs as much as a small request."""
+        """Return whether the thread serves the connection's next request, too: that comes at once, and no other
+        connection waits for a thread. The way over the main loop costs as much as a small request."""
         conn.take_rest()
         if not conn.ripe and self._may_stay(conn) and self._staying.acquire(blocking=False):
             try:
@@ -108,7 +108,7 @@ class Serving:
         conn.answer, conn.sending = answer, answer.steps(blocks)
 
     def _send(self, conn: Connection) -> Next:
-        """Until the client has to read first, others have their turn, or the answer ends."""
+        """Send until the client has to read first, others have their turn, or the answer ends."""
         answer, sending = conn.answer, conn.sending
         assert answer is not None
         assert sending is not None
@@ -132,7 +132,7 @@ class Serving:
         return Next.REQUEST if complete and not answer.should_close() else Next.END
 
     def _note(self, error: OSError) -> None:
-        """A client that goes away is no event."""
+        """Log an error of the connection. A client that goes away is no event."""
         if error.errno in _GONE or isinstance(error, TimeoutError):
             log.debug("a client is gone: %s", error)
         else:
@@ -151,7 +151,7 @@ class Serving:
 
 
 def _let_go(conn: Connection) -> Next:
-    """The client is gone: what it was sent from is closed."""
+    """Close what a client that is gone was sent from."""
     sending, conn.sending = conn.sending, None
     if isinstance(sending, Generator):
         sending.close()

@@ -4,7 +4,7 @@
   that wait take turns.
 - Health has a reserve that nothing else touches, and is not counted against a client: a balancer that asks from the
   address all requests come from must not be kept waiting by them.
-- What may wait for a dependency leaves threads to uploads, whatever hangs. Health takes a quarter, reading half, and
+- What may wait for a dependency leaves threads to uploads, whichever hangs. Health takes a quarter, reading half, and
   sending on to clients that had to read first an eighth. Bodies that come slowly leave a few to what has none.
 
 What finds its threads taken waits without one, in the order in which it came.
@@ -69,7 +69,7 @@ class Turns(Generic[T]):
         self.waiting += 1
 
     def leave(self, place: Place, one: T) -> None:
-        """It waits no longer."""
+        """Take it out of its queue: it waits no longer."""
         queue = self._queues[place]
         queue.remove(one)
         self.waiting -= 1
@@ -78,7 +78,7 @@ class Turns(Generic[T]):
             self._order[place.lane].remove(place)
 
     def next(self) -> T | None:
-        """What gets a thread now; `end` says when it has given it back."""
+        """Return what gets a thread now; `end` says when it has given it back. None: nothing does."""
         if not self.waiting:
             return None
         for lane, order in self._order.items():
