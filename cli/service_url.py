@@ -9,7 +9,7 @@ from core.errors import Misconfigured
 
 
 def service_url(given: str | None) -> str:
-    """The service to talk to: `--url`, else the one that settings or a running `millrace up` name.
+    """Return the URL of the service: `--url`, else the one that settings or a running `millrace up` name.
 
     Raises:
         Misconfigured: neither says it, or it is no http URL.

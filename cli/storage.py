@@ -92,7 +92,7 @@ def bench(names: tuple[str, ...], sizes: list[int], seconds: float, as_json: boo
 
 
 def _chosen(names: tuple[str, ...]) -> list[ObjectStore]:
-    """Those that this installation filled, or new ones; where no database says so, whatever is there."""
+    """Return the named stores, or all: those that this installation filled, or new ones; without a database, any."""
     configured = settings.load()
     if configured.database_url is None:
         stores = open_stores(configured, owner=True)
