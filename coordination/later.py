@@ -19,7 +19,7 @@ ASK_SECONDS: Final = 1.0
 """Between two questions for the prefix, each of which may read a file."""
 
 Prefix = Callable[[], str | None]
-"""What the keys of this installation begin with. None: nobody has said it yet."""
+"""What the keys of this installation begin with. None: neither PostgreSQL nor the host has said it yet."""
 
 
 class _Closing(Protocol):
