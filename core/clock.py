@@ -17,6 +17,6 @@ def now() -> datetime:
 
 
 def age(moment: float) -> float:
-    """Seconds since a time of the file system. One in the future was written by a clock that was wrong, and counts as
-    old as it is far away."""
+    """Return the seconds since a time of the file system. One in the future was written by a clock that was wrong, and
+    counts as old as it is far away."""
     return abs(time.time() - moment)

@@ -44,7 +44,7 @@ PAIRS: Final = (
 
 
 def found(settings: Settings) -> Iterator[str]:
-    """One sentence for each contradiction, with both names and what would be right."""
+    """Yield one sentence for each contradiction, with both names and what would be right."""
     for pair in PAIRS:
         low, high = _value(settings, pair.low), _value(settings, pair.high)
         if not _HOLDS[pair.relation](low, high):

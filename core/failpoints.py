@@ -6,7 +6,7 @@ To arm the failpoint `ingest.after-put`, a test writes a file of that name into 
     stop                 SIGSTOP this process (the test sends SIGCONT)
     sleep SECONDS        go on after a pause
     errno NAME           raise OSError(NAME), e.g. `errno ENOSPC`
-    raise                raise an error that nobody foresees
+    raise                raise an error that no code foresees
     signal NAME          send this process a signal, e.g. `signal SIGBUS`
     kill-group           SIGKILL this process's group
 

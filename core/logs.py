@@ -60,7 +60,7 @@ def note(**ids: Any) -> None:
 
 
 def event(log: logging.Logger, message: str, *, level: int = logging.INFO, **fields: Any) -> None:
-    """What `log.log` says, without a record on the way: for what is logged at every request."""
+    """Log what `log.log` would, without a record on the way: for what is logged at every request."""
     if not log.isEnabledFor(level):
         return
     if _lines is None:  # this process collects its logs in another way
@@ -77,7 +77,7 @@ def event(log: logging.Logger, message: str, *, level: int = logging.INFO, **fie
 
 
 def of_host(host_id: UUID) -> None:
-    """Every record of this process says from now on that it is of this host."""
+    """Let every record of this process say from now on that it is of this host."""
     _where["host_id"] = str(host_id)
 
 

@@ -1,4 +1,4 @@
-"""What turns again and again, and goes on whatever happens in it.
+"""What turns again and again, and goes on after any error in it.
 
 A `Guard` calls one thing: an error that was not foreseen is logged with its stack and goes no further. What fails again
 and again rests, longer each time, and shows among the host's troubles. A `Background` is a guarded thread: one for each
@@ -29,13 +29,13 @@ IN_A_ROW = 2
 
 
 def rest(failures: int, first: float = REST_SECONDS, most: float = MOST_REST_SECONDS) -> float:
-    """Seconds to leave alone what failed so many times in a row: doubling from `first` to `most`."""
+    """Return the seconds to leave alone what failed so many times in a row: doubling from `first` to `most`."""
     return 0.0 if failures < 1 else min(most, first * 2.0 ** min(failures - 1, 30))
 
 
 def each(items: Iterable[T], call: Callable[[T], object]) -> int:
-    """Call it for every item: none stops the others. Returns for how many it said yes. The first error that nobody
-    foresaw is raised after the last."""
+    """Call it for every item: none stops the others. Returns for how many it said yes. The first error is raised after
+    the last item."""
     first: Exception | None = None
     count = 0
     for item in items:
@@ -69,7 +69,7 @@ class Guard:
 
     @property
     def rests(self) -> float:
-        """Seconds that are left of its rest; 0: it may be called."""
+        """Return the seconds that are left of its rest; 0: it may be called."""
         return max(0.0, self._rests_until - time.monotonic())
 
     def call(self, turn: Callable[[], object]) -> bool:
@@ -90,7 +90,7 @@ class Guard:
         return True
 
     def close(self) -> None:
-        """The loop is over, and so is its trouble."""
+        """End the loop's trouble, as the loop is over."""
         if self.failures >= IN_A_ROW:
             troubles.forget(self.name)
 
@@ -149,7 +149,7 @@ class Background:
             self._thread, self._pid = thread, os.getpid()
 
     def stop(self) -> None:
-        """After the turn it is in; a turn itself may say so."""
+        """Stop after the turn it is in; a turn itself may say so."""
         self._stopped.set()
 
     @property

@@ -136,7 +136,7 @@ class Replica:
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """`healthy`: the bytes are said to be there; the caller checks by `head` and puts again when they are not.
-    `corrupt`: other bytes were found there, whatever their store says of them. `placed`: an attempt that another store
+    `corrupt`: other bytes were found there, even if the store denies it. `placed`: an attempt that another store
     refused has put them, so that the caller looks, too."""
 
     replica: Replica

@@ -1,4 +1,4 @@
-"""The queues by name, who reads each, and which of them nobody reads."""
+"""The queues by name, which processes read each, and which of them no process reads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ingest_queue(host_id: object) -> str:
 
 
 def sweep_of(host_id: object) -> str:
-    """What a host's heartbeat is called among the words of readers."""
+    """Return what a host's heartbeat is called among the words of readers."""
     return f"{_SWEEP}{host_id}"
 
 

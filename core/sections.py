@@ -81,7 +81,7 @@ class Work(Section):
     interactive_concurrency: int = Field(1, ge=1)
     """Processes that render what a request waits for, and nothing else."""
     variants_concurrency: int = Field(2, ge=1)
-    """Processes that render this and all that nobody waits for."""
+    """Processes that render this and all that no request waits for."""
     sweep_seconds: float = Field(15, gt=0)
     maintenance_seconds: float = Field(15, gt=0)
     window_factor: int = Field(4, ge=1)

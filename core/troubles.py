@@ -48,7 +48,7 @@ def keep_in(directory: Path) -> None:
 
 
 def note(what: str, times: int, failing_seconds: float, kind: str, detail: str, *, of_host: bool = False) -> None:
-    """It failed again, so many times in a row, for so long. `of_host`: another process of this host may end it."""
+    """Note that it failed again, so many times in a row, for so long. `of_host`: another process here may end it."""
     if _directory is None:
         return
     since = (clock.now() - timedelta(seconds=failing_seconds)).isoformat(timespec="seconds")
@@ -62,14 +62,14 @@ def note(what: str, times: int, failing_seconds: float, kind: str, detail: str, 
 
 
 def forget(what: str, *, of_host: bool = False) -> None:
-    """It went well."""
+    """Remove the note of what failed: it went well."""
     if _directory is not None:
         with suppress(OSError):
             _path(_directory, what, of_host=of_host).unlink(missing_ok=True)
 
 
 def known(directory: Path) -> list[Trouble]:
-    """What every process of this host says, the loops in the order of their names."""
+    """Return what every process of this host says, the loops in the order of their names."""
     return sorted(_read(directory), key=lambda one: (one.what, one.since))
 
 
