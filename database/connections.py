@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 3.0
 """After a burst."""
 LAST_IDLE_SECONDS = 10.0
-"""Of the last one of a process: somebody who comes every few seconds need not connect anew each time."""
+"""Of the last one of a process: a process that comes every few seconds need not connect anew each time."""
 LIFE_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.25
 """Seconds between two tries to get a connection from a server that has none left."""
@@ -96,7 +96,7 @@ class Connections:
         _all.add(self)
 
     def take(self, seconds: float) -> Held | None:
-        """A connection within so many seconds. None: every one that this process may have is in use.
+        """Return a connection within so many seconds. None: every one that this process may have is in use.
 
         Raises:
             SQLAlchemyError, psycopg2.Error: none can be made.
@@ -111,7 +111,7 @@ class Connections:
             raise
 
     def give(self, held: Held) -> None:
-        """After use, whatever became of it."""
+        """Take a connection back after its use, in any state."""
         try:
             if self._closed or not held.session.is_idle or time.monotonic() >= held.dies_at:
                 close(held)
@@ -131,7 +131,7 @@ class Connections:
             close(one)
 
     def close(self) -> None:
-        """What is in use is closed when it is given back."""
+        """Close what is idle; what is in use is closed when it is given back."""
         self._closed = True
         self._keeper.stop()
         self.close_idle()

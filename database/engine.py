@@ -48,7 +48,7 @@ def make_engine(url: URL) -> Engine:
 
 
 def settings_of(statement_seconds: float, **further: str) -> bytes:
-    """What every transaction begins with."""
+    """Return the statements that every transaction begins with."""
     return local(
         {
             "statement_timeout": f"{max(int(statement_seconds * 1000), 1)}",

@@ -66,15 +66,15 @@ def is_silence(error: SQLAlchemyError) -> bool:
 
 
 def is_crowded(error: SQLAlchemyError) -> bool:
-    """The server answers, and has no connection left (53300). Said in another language it counts as any refusal: the
-    driver connects before anybody could ask libpq for the SQLSTATE in place of the sentence."""
+    """Return whether the server answers, and has no connection left (53300). Said in another language it counts as any
+    refusal: the driver connects before it can be told to ask libpq for the SQLSTATE in place of the sentence."""
     if not isinstance(error, DBAPIError) or not isinstance(error.orig, psycopg2.OperationalError):
         return False
     return sqlstate(error) == "53300" or any(words in str(error.orig) for words in _CROWDED)
 
 
 def _is_turned_away(error: SQLAlchemyError) -> bool:
-    """There is no connection, because the server answered something else. Whatever language it speaks, libpq puts two
+    """Return whether there is no connection because the server answered something else. In any language, libpq puts two
     spaces between its word for FATAL and its sentence, and none into what it says itself."""
     if not isinstance(error, DBAPIError) or error.statement is not None or sqlstate(error) is not None:
         return False

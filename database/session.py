@@ -34,7 +34,7 @@ class _Cursor(cursor):
             super().execute(message)
 
     def executemany(self, query: Any, rows: Iterable[Any]) -> None:
-        """In messages of many statements each: what `rowcount` says is of the last."""
+        """Send the statement once for each row, many in a message: what `rowcount` says is of the last."""
         left = iter(rows)
         while batch := list(islice(left, BATCH)):
             self.execute(b"; ".join(self.mogrify(query, values) for values in batch))
@@ -59,14 +59,13 @@ class Session(connection):
         self._pid = os.getpid()
 
     def begin(self, settings: bytes, *, whole: bool) -> None:
-        """What follows is a new use of this connection. `settings` are statements for each of its transactions. Sends
-        nothing."""
+        """Begin a new use of this connection. `settings` are statements for each of its transactions. Sends nothing."""
         self.settings, self.whole = settings, whole
         self.messages, self.decided = 0, False
         self._held.clear()
 
     def completed(self, statement: bytes) -> bytes:
-        """The message that takes the statement to the server; nothing while statements are held back."""
+        """Return the message that takes the statement to the server; nothing while statements are held back."""
         if self.holding:
             self._held.append(statement)
             return b""
@@ -78,7 +77,7 @@ class Session(connection):
         return b"; ".join(part for part in [*head, *held, statement] if part)
 
     def commit(self) -> None:
-        """What is held back goes along."""
+        """Commit, together with what is held back."""
         if self._held or self._is_open():
             self.decided = True
             with self.cursor() as last:
@@ -88,14 +87,14 @@ class Session(connection):
         self._held.clear()
         if self.closed or self.is_idle:
             return
-        if not self._is_open():  # in the middle of something: nobody can tell what comes next
+        if not self._is_open():  # in the middle of something: what comes next is unknown
             self.close()
             return
         with self.cursor() as last:
             last.execute(b"ROLLBACK")
 
     def close(self) -> None:
-        """A forked child leaves its parent's connections alone."""
+        """Close the connection, but in a forked child leave its parent's alone."""
         if self._pid == os.getpid():
             super().close()
 
@@ -104,8 +103,8 @@ class Session(connection):
         return not self.closed and self.info.transaction_status == TRANSACTION_STATUS_IDLE
 
     def is_sound(self) -> bool:
-        """Whether an idle connection looks as if it could be used: where the server ended it, there is something to
-        read. Asks nobody."""
+        """Return whether an idle connection looks as if it could be used: where the server ended it, there is something
+        to read. Does not ask the server."""
         if not self.is_idle:
             return False
         poller = select.poll()
@@ -123,7 +122,7 @@ def session_of(connection: Connection) -> Session:
 
 
 def with_next(connection: Connection, statement: Executable, values: Any = None) -> None:
-    """Send a statement with the next one of this transaction, or with its COMMIT. Whatever it says is not heard, but an
+    """Send a statement with the next one of this transaction, or with its COMMIT. Its result is not heard, but an
     error of it is an error of that message; each statement of a message sees what was committed before it, as always.
     """
     session = session_of(connection)

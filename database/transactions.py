@@ -87,7 +87,7 @@ class Database:
         return self._run(_Kind.READING, work, *args, **kwargs)
 
     def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `read`, for a statement that writes.
+        """Call `work` as `read` does, for a statement that writes.
 
         Raises:
             DatabaseUnavailable: no answer in time. It may or may not have been carried out.
@@ -222,8 +222,8 @@ class _Own:
 
 
 def _was_broken(held: Held, kind: _Kind, error: DBAPIError) -> bool:
-    """A connection that had been idle broke at its first message: whatever it said is not in the database, or only
-    read there. So idle connections need not be asked whether they live before each use."""
+    """Return whether a connection that had been idle broke at its first message: what it said is not in the database,
+    or was only read there. So idle connections need not be asked whether they live before each use."""
     if not held.reused or held.session.messages > 1 or is_deadline(error) or not is_silence(error):
         return False
     return kind is _Kind.READING or not held.session.decided
