@@ -112,8 +112,9 @@ def test_a_retry_after_a_delete_stays_deleted(stack: Stack) -> None:
 
 
 def test_a_delete_while_variants_are_made(stack: Stack) -> None:
+    """Of bytes that no client sent: theirs may have their variants already, until gc takes them."""
     armed = stack.arm("derive.after-render", "sleep 2")
-    told = stack.upload("/once/soon-gone", picture(9), key="soon-gone")
+    told = stack.upload("/once/soon-gone", picture(50_000), key="soon-gone")
     stack.until_fired(armed)
     stack.delete(told)
     stack.check()
