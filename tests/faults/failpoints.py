@@ -64,7 +64,7 @@ ELSEWHERE = {
             "catalogue.after-forget",
         ),
         "pipeline/test_compaction": ("catalogue.after-merge", "catalogue.after-carry"),
-        "pipeline/test_recognition": ("recognition.before-mark", "recognition.after-mark"),
+        "pipeline/test_markers": ("recognition.before-mark", "recognition.after-mark"),
         "pipeline/test_rules": ("apply.after-want", "apply.after-copy"),
         "pipeline/test_rebuild": ("rebuild.before-commit", "rebuild.after-commit"),
         "pipeline/test_orphans": ("gc.after-discard", "identify.after-delete", "identify.after-mark"),

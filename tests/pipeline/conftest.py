@@ -7,6 +7,7 @@ import pytest
 
 from core import failpoints
 from core.sections import Locks
+from pipeline.stores import recognition
 from tests.pipeline.line import Line
 
 
@@ -21,6 +22,13 @@ def line(tmp_path: Path, database_url: str, locks: str) -> Iterator[Line]:
     made = Line(tmp_path, database_url, locks=Locks.model_validate({"kind": locks, "retry_delay_ms": 1}))
     yield made
     made.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test that names this waits for a second look at a store, nor for what was seen of it to be old."""
+    monkeypatch.setattr(recognition, "REFUSED_SECONDS", 0)
+    monkeypatch.setattr(recognition, "FRESH_SECONDS", 0)
 
 
 @pytest.fixture

@@ -1,17 +1,10 @@
-"""A store is recognised before it is believed: no disk in its place, an empty bucket, somebody else's, an old one."""
+"""A store is recognised before it is believed: no disk in its place, an empty bucket, another's, an old one."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import io
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,25 +15,22 @@ from core.errors import NotFound, StoreUnavailable, StrangeStore
 from core.model import Asset
 from metadata.paths import AssetPath
 from pipeline import maintenance
-from pipeline.assets import deletion, read
-from pipeline.jobs import gc, verification
+from pipeline.assets import deletion
+from pipeline.jobs import verification
 from pipeline.journal.writing import write
 from pipeline.replicas import repair
-from pipeline.replicas.identification import identify, identify_filled
 from pipeline.stores import recognition
-from pipeline.stores.recognition import Marker, mark, marker_of
 from pipeline.uploads.ingest import Outcome
-from storage.interface import ObjectStore, Stored
 from storage.object_keys import MARKER
-from storage.recognised import RecognisedStore, bare
-from tests.pictures import encoded, photo
+from storage.recognised import bare
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line
+from tests.pipeline.recognising import NOT_OURS, PICTURES, brought, content, states
 from tests.pipeline.store_places import Bucket, Directory, Place, Schema
 from tests.s3_server import S3Server, s3_server
 
-PICTURES = [encoded(photo(40 + number, 30), "JPEG") for number in range(4)]
-NOT_OURS = "not the store that this installation filled"
+pytestmark = pytest.mark.usefixtures("impatient")
+
 KINDS = ("directory", "directory with what was written below", "bucket", "schema")
 
 
@@ -90,28 +80,6 @@ class Host:
     def _start(self) -> Line:
         home, database_url, options = self._given
         return Line(home, database_url, stores={"main": options})
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody in a test waits for a second look, nor for what was seen to be old."""
-    monkeypatch.setattr(recognition, "REFUSED_SECONDS", 0)
-    monkeypatch.setattr(recognition, "FRESH_SECONDS", 0)
-
-
-def content(line: Line, asset: Asset) -> bytes:
-    body, stack = read.open_blob(line.services, asset.blob, None)
-    with stack:
-        return body.read()
-
-
-def states(line: Line) -> set[str]:
-    query = "SELECT DISTINCT state FROM replica"
-    return {row[0] for row in line.services.metadata.database.read(lambda one: one.exec_driver_sql(query).all())}
-
-
-def brought(line: Line, number: int) -> Asset:
-    return line.bring(f"/bare/{number}.jpg", PICTURES[number])
 
 
 def refused(line: Line, asset: Asset, place: Place) -> None:
@@ -253,75 +221,6 @@ def test_one_answer_condemns_nothing(line: Line, monkeypatch: pytest.MonkeyPatch
     assert states(line) == {"missing"}
 
 
-CALLS: dict[str, Callable[[ObjectStore], object]] = {
-    "put": lambda store: store.put("a", io.BytesIO(b""), size=0, sha256=hashlib.sha256().digest(), media_type="x/y"),
-    "open": lambda store: store.open("a").__enter__(),
-    "head": lambda store: store.head("a"),
-    "scan": lambda store: next(iter(store.scan())),
-    "delete": lambda store: store.delete(["a"]),
-    "copy_from": lambda store: store.copy_from(store, "a", "b"),
-    "url": lambda store: store.url("a", ttl=timedelta(1)),
-    "restore": lambda store: store.restore("a"),
-    "sweep_unfinished": lambda store: store.sweep_unfinished(),
-}
-HARMLESS = {"name", "breaker", "establish", "close"}
-
-
-@pytest.mark.parametrize("method", [name for name in vars(ObjectStore) if not name.startswith("_")])
-def test_no_method_reaches_a_store_that_is_not_ours(line: Line, method: str) -> None:
-    """A new one of the contract has to be named here, or be harmless."""
-    mark_as(line, Marker(uuid4(), "main"))
-    store = line.services.default_store
-    reached: list[str] = []
-
-    class Reached:
-        name = "main"
-
-        def __getattr__(self, name: str) -> object:
-            reached.append(name)
-            raise AssertionError(name)
-
-    made = RecognisedStore(Reached(), line.services.recognitions["main"])  # type: ignore[arg-type]  # that is the test
-    assert isinstance(store, RecognisedStore)
-    if method in HARMLESS:
-        return
-    with pytest.raises(StrangeStore, match=NOT_OURS):
-        CALLS[method](made)
-    assert reached == []
-
-
-def mark_as(line: Line, marker: Marker | None) -> ObjectStore:
-    store = bare(line.services.default_store)
-    store.establish()
-    store.delete([MARKER])
-    if marker is not None:
-        mark(store, marker)
-    return store
-
-
-def test_markers_of_before_stay_valid_and_names_must_fit(line: Line) -> None:
-    own = line.services.installation.ask()
-    asset = brought(line, 0)
-    for name, fits in ((None, True), ("main", True), ("far", False)):
-        mark_as(line, Marker(own, name))
-        if fits:
-            assert content(line, asset) == PICTURES[0]
-        else:
-            with pytest.raises(StrangeStore, match=r"'far' of this installation.*mixed up"):
-                line.services.default_store.head("a")
-    identify(line.services, "main", take_over=own)
-    assert content(line, asset) == PICTURES[0]
-
-
-@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'"x"', b'{"installation": 1}', b'{"installation": "x"}', b"\xff"])
-def test_what_is_no_marker_is_none(line: Line, text: bytes) -> None:
-    store = mark_as(line, None)
-    digest = hashlib.sha256(text).digest()
-    store.put(MARKER, io.BytesIO(text), size=len(text), sha256=digest, media_type="application/json")
-    with pytest.raises(StrangeStore, match=f"{NOT_OURS}.*is not a marker"):
-        line.services.default_store.head("a")
-
-
 def test_a_new_store_is_marked_by_those_who_come_first(tmp_path: Path, database_url: str, place: Place) -> None:
     """All at once, and no person has to do anything."""
     hosts = [Host(place, tmp_path / str(number), database_url) for number in range(5)]
@@ -336,135 +235,3 @@ def test_a_new_store_is_marked_by_those_who_come_first(tmp_path: Path, database_
         assert content(hosts[-1 - number].line, asset) == PICTURES[number % 4]
     for host in hosts:
         host.close()
-
-
-USE = """
-import sys
-from pathlib import Path
-from tests.pipeline.line import Line
-line = Line(Path(sys.argv[1]), sys.argv[2])
-line.services.default_store.sweep_unfinished()
-"""
-
-
-@pytest.mark.parametrize("step", ["recognition.before-mark", "recognition.after-mark"])
-def test_a_death_at_the_first_use_costs_nobody_anything(line: Line, arm: Callable[..., None], step: str) -> None:
-    arm(step, "kill")
-    assert line.settings.database_url is not None
-    words = [str(line.settings.home), line.settings.database_url.get_secret_value()]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    assert subprocess.run([sys.executable, "-c", USE, *words], env=environment, check=False).returncode < 0
-    assert content(line, brought(line, 0)) == PICTURES[0]
-    assert marker_of(bare(line.services.default_store)) == Marker(line.services.installation.ask(), "main")
-
-
-def test_a_store_full_of_what_the_database_does_not_know_is_not_marked(
-    line: Line, tmp_path: Path, make_database: Callable[[str], str], template_database: str
-) -> None:
-    """The database was lost: gc would take everything for left over."""
-    brought(line, 0)
-    mark_as(line, None)
-    other = Line(line.settings.home, make_database(template_database))
-    with pytest.raises(StrangeStore, match=r"knows none of them.*storage rebuild"):
-        other.services.default_store.sweep_unfinished()
-    other.close()
-
-
-@pytest.mark.parametrize("left", ["blobs", "catalogue"])
-def test_strangers_objects_hide_nothing_of_ours(
-    line: Line,
-    left: str,
-    make_database: Callable[[str], str],
-    template_database: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """They come first in a listing, and are more than are looked at."""
-    monkeypatch.setattr(recognition, "LISTED", 10)
-    brought(line, 0)
-    write(line.services)
-    store, put = bare(line.services.default_store), hashlib.sha256(b"").digest()
-    mine = [one.key for one in store.scan() if one.key != MARKER]
-    store.delete([key for key in mine if key.startswith("catalog/") != (left == "catalogue")])
-    for key in ("-", "A", "catalog-"):
-        for number in range(11):
-            store.put(f"{key}{number}.jpg", io.BytesIO(), size=0, sha256=put, media_type="image/jpeg")
-    mark_as(line, None)
-    other = Line(line.settings.home, make_database(template_database))
-    with pytest.raises(StrangeStore, match=r"knows none of them.*storage rebuild"):
-        other.services.default_store.sweep_unfinished()
-    store.delete(mine)
-    other.services.default_store.sweep_unfinished()
-    other.close()
-
-
-def unmarked(line: Line) -> None:
-    """As a store was that is older than markers."""
-    mark_as(line, None)
-    line.services.metadata.database.run(lambda one: one.exec_driver_sql("DELETE FROM identified_store"))
-
-
-def test_a_migration_marks_a_store_in_which_it_finds_what_the_rows_say(line: Line) -> None:
-    asset = brought(line, 0)
-    unmarked(line)
-    with pytest.raises(StrangeStore, match="storage identify main"):
-        line.services.default_store.head("a")
-    said: list[str] = []
-    identify_filled(line.services, said.append)
-    assert said == ["main: identified, as 1 recorded objects are there"]
-    assert content(line, asset) == PICTURES[0]
-    identify_filled(line.services, said.append)
-    assert len(said) == 1, "there is nothing to do any more"
-
-
-def test_a_migration_marks_no_store_that_lacks_any_of_them(line: Line) -> None:
-    """Nor one that is not mounted, nor somebody else's."""
-    asset, _ = brought(line, 0), brought(line, 1)
-    unmarked(line)
-    [replica] = line.services.metadata.blobs.replicas(asset.blob.sha256)
-    bare(line.services.default_store).delete([replica.key])
-    said: list[str] = []
-    identify_filled(line.services, said.append)
-    assert "1 of 2 recorded objects" in said[-1]
-    place = Directory(line.settings.home / "store")
-    place.take_away()
-    identify_filled(line.services, said.append)
-    assert "is its disk mounted" in said[-1]
-    assert place.holdings() == set()
-    place.bring_back()
-    mark_as(line, Marker(uuid4(), "main"))
-    identify_filled(line.services, said.append)
-    assert "belongs to the installation" in said[-1]
-
-
-def test_what_is_seen_lately_costs_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognition, "FRESH_SECONDS", 30)
-    asset = brought(line, 0)
-    looks: list[object] = []
-    monkeypatch.setattr(recognition, "marker_of", lambda *given: looks.append(given))
-    for _ in range(5):
-        assert content(line, asset) == PICTURES[0]
-    assert looks == []
-
-
-def test_readers_need_no_postgresql_to_recognise_a_store(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    asset = brought(line, 0)
-    [replica] = line.services.metadata.blobs.replicas(asset.blob.sha256)
-    later = Line(line.settings.home, "postgresql:///nobody?host=/nonexistent")
-    with later.services.default_store.open(replica.key) as body:
-        assert body.read() == PICTURES[0]
-    found: Stored = later.services.default_store.head(replica.key)
-    assert found.size == len(PICTURES[0])
-    later.close()
-
-
-def test_gc_says_which_store_is_not_ours(line: Line) -> None:
-    brought(line, 0)
-    mark_as(line, Marker(uuid4(), "main"))
-    assert NOT_OURS in str(run(line, gc.KIND).error)
-
-
-def test_the_contract_is_kept_by_the_one_who_stands_before_a_store() -> None:
-    for name, method in inspect.getmembers(RecognisedStore, inspect.isfunction):
-        if not name.startswith("_"):
-            assert hasattr(ObjectStore, name), f"{name} is of no store"
-            del method
