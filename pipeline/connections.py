@@ -27,20 +27,20 @@ MAINTENANCE = 3
 
 
 def of_all_in_one(settings: Settings) -> int:
-    """Of one process that does everything."""
+    """Return the bound of one process that does everything."""
     work = settings.work
     return MAINTENANCE + INGEST + work.ingest_concurrency + work.interactive_concurrency + work.variants_concurrency
 
 
 def of_host(settings: Settings) -> int:
-    """Of all processes of a host (see app/wsgi.py, tasks/base.py, cli/sweep.py)."""
+    """Return the bound of all processes of a host (see app/wsgi.py, tasks/base.py, cli/sweep.py)."""
     web = settings.web.workers
     workers = of_worker(settings, [queues.ingest_queue(""), queues.INTERACTIVE, queues.EAGER, queues.MAINTENANCE])
     return web * settings.web.pool + workers + SWEEP + (web + 1) * _of_stores(settings)
 
 
 def of_worker(settings: Settings, names: Collection[str]) -> int:
-    """Of the one worker that reads these queues (see tasks/commands.py)."""
+    """Return the bound of the one worker that reads these queues (see tasks/commands.py)."""
     work, of_stores = settings.work, _of_stores(settings)
     if _one_process_works(settings):
         return of_all_in_one(settings) + of_stores
@@ -61,7 +61,7 @@ def _one_process_works(settings: Settings) -> bool:
 
 
 def _of_stores(settings: Settings) -> int:
-    """What a process opens at most for stores in the database of the metadata, and to write down what is read."""
+    """Return what a process opens at most for stores in the metadata's database, and to write down what is read."""
     try:
         found = registry.describe(settings).values()
         noting = read_tracking.are_wanted(settings, registry.options_of(settings))

@@ -1,6 +1,6 @@
 """What a host keeps of originals for rendering follows what the database says of them.
 
-Nobody tells a host what was purged: each asks which of its copies are of blobs that are gone. So it makes no difference
+Hosts are not told what was purged: each asks which of its copies are of blobs that are gone. So it makes no difference
 whether a host was away, when the copy came, or whether the bytes went by a purge, after their grace time, or with a
 database that was made anew. Any process that may have brought copies does it, one at a time on a host.
 """
@@ -35,7 +35,7 @@ def forget_gone(services: Services) -> int:
 
 
 def keeper(services: Services) -> Background:
-    """A thread that does it again and again."""
+    """Return a thread that forgets copies of blobs that are gone, again and again."""
 
     def turn() -> None:
         with suppress(Unavailable):  # soon again

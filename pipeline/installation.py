@@ -89,11 +89,11 @@ class Installation:
         return said
 
     def answered(self) -> bool:
-        """Did PostgreSQL answer lately?"""
+        """Return whether PostgreSQL answered lately."""
         return time.monotonic() < self._ask_at and self._answers
 
     def _remember(self, said: UUID) -> None:
-        """On this host as well, and again where it is not kept there (any more): its disk may have been full."""
+        """Keep it on this host as well, and again if it is not kept there (any more): its disk may have been full."""
         before, self._known = self.known(), said
         _heard[self._settings.staging_path] = said
         if before not in (None, said):

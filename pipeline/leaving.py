@@ -1,7 +1,7 @@
 """What a process has begun and must give back when it is told to go, whichever of its threads is at it.
 
 The exception that tells a process to go reaches the main thread only. Another thread is cut off with its process, which
-looks like a crash and would be counted as one; so whoever is told to go gives back what the others hold, too.
+looks like a crash and would be counted as one; so a process that is told to go gives back what all of them hold.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _begun: dict[object, Callable[[], None]] = {}
 
 @contextmanager
 def given_back(give_back: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, `give_everything_back` calls `give_back`, from another thread."""
+    """Let `give_everything_back` call `give_back`, from another thread, while the block runs."""
     token = object()
     _begun[token] = give_back
     try:
@@ -27,7 +27,7 @@ def given_back(give_back: Callable[[], None]) -> Iterator[None]:
 
 
 def give_everything_back() -> None:
-    """The process ends now. What its threads still do afterwards is fenced, or held by a claim that ends with it."""
+    """Give back all, as the process ends. What its threads still do is fenced, or held by a claim that ends with it."""
     for token in list(_begun):
         give_back = _begun.pop(token, None)
         if give_back is not None:

@@ -1,7 +1,7 @@
-"""Work that ends its process, or fails in a way that nobody foresaw, again and again: it rests, longer each time.
+"""Work that ends its process, or fails in a way that no code foresaw, again and again: it rests, longer each time.
 
 Counted on this host, in small files, because a process that is killed cannot say anything any more: while work runs it
-holds a lock on a file, and a file that nobody locks was left by one that died. Its own end counts for nothing when it
+holds a lock on a file, and a file without a lock was left by one that died. Its own end counts for nothing when it
 was told to go. Where nothing can be written the work is done uncounted.
 """
 
@@ -74,7 +74,7 @@ class Rests:
                     self._count(name, 1, type(failed).__name__)
 
     def reset(self, name: str) -> None:
-        """It has come further: what it did to earlier processes counts no more."""
+        """Forget what it did to earlier processes: it has come further."""
         with suppress(OSError), self._locked():
             self._forget(name)
 
@@ -138,13 +138,13 @@ class _Running:
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def unlink(self) -> None:
-        """It counts for nothing, whatever becomes of this process. Another thread may say so, too."""
+        """Let it count for nothing, even if this process dies. Another thread may say so, too."""
         self._path.unlink(missing_ok=True)
         self._file.close()
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whoever made it died; it is removed then."""
+    """Return whether the process that made it died; it is removed then."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

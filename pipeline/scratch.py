@@ -22,7 +22,7 @@ SETTLED_SECONDS = 60
 
 
 def scratch_root(settings: Settings) -> Path:
-    """Where a host's processes have theirs."""
+    """Return where a host's processes have their scratch directories."""
     return settings.cache_path / "scratch"
 
 

@@ -125,8 +125,8 @@ def open_blob(services: Services, facts: BlobFacts, span: Span | None) -> tuple[
 
 
 def make_again_for(services: Services, wish: Wish, facts: BlobFacts) -> bool:
-    """The bytes that a wish meant cannot be read. True: as the bytes of a variant that are lost, and there are others
-    by now, or will be: ask for them. False: they are not lost, or nothing makes them again."""
+    """Return whether to ask again for bytes that cannot be read. True: they are a variant's and lost, and there are
+    others by now, or will be. False: they are not lost, or nothing makes them again."""
     if wish.want is None or services.metadata.blobs.replicas(facts.sha256):
         return False
     services.lookups.forget_variant(wish.asset.id, wish.want.recipe_hash)

@@ -114,7 +114,7 @@ def _patients(settings: Settings) -> list[Patient]:
 
 
 def _background(settings: Settings) -> Finding:
-    """What the processes of this host said."""
+    """Return what the processes of this host said."""
     found = troubles.known(settings.troubles_path)
     if not found:
         return ok("loops", "nothing fails again and again on this host")

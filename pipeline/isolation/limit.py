@@ -8,6 +8,6 @@ from core.settings import Settings
 
 
 def limit(configured: Settings, size: int) -> timedelta:
-    """The time an attempt on `size` bytes may take."""
+    """Return the time an attempt on `size` bytes may take."""
     work = configured.work
     return timedelta(seconds=work.solo_seconds + size / work.solo_bytes_per_second)

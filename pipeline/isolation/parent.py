@@ -57,7 +57,7 @@ def run(configured: Settings, arguments: Sequence[str], *, size: int, text: str 
 
 
 def _begin(arguments: Sequence[str]) -> tuple[subprocess.Popen[str], int]:
-    """The child, and where its last words come from."""
+    """Start the child; return it, and the descriptor where its last words come from."""
     reading, writing = os.pipe()
     try:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell, ids only

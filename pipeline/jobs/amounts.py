@@ -15,7 +15,7 @@ class Amounts:
     done_bytes: int = 0
 
     def plus(self, **more: int) -> Self:
-        """Nothing is counted down: what was planned may have become less since."""
+        """Count up by `more`, and nothing down: what was planned may have become less since."""
         return replace(self, **{name: getattr(self, name) + max(0, count) for name, count in more.items()})
 
     def to_json(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def counted(
 
 
 def count_all(stores: Sequence[str], count: Count) -> Tally:
-    """At once, for those who wait for it."""
+    """Count all at once, for callers that wait for it."""
     steps = counted({}, stores, count, lambda _: {})
     while True:
         try:

@@ -48,15 +48,15 @@ class LiveProgress:
 
     @property
     def job(self) -> Job:
-        """As it was seen last."""
+        """Return the job as it was seen last."""
         with self._turn:
             return self._job
 
     def heed(self) -> None:
-        """For the work, within a step.
+        """Raise where the work is to end, within a step.
 
         Raises:
-            Interrupted: somebody wishes it, or the job is in other hands.
+            Interrupted: a wish asks for it, or the job is in other hands.
         """
         if self._heard:
             raise Interrupted

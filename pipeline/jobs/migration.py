@@ -1,6 +1,6 @@
 """Moving what one store holds to another, while everything runs.
 
-The source is drained first: whatever would have gone there goes to the target from then on, and what is reserved there
+The source is drained first: what would have gone there goes to the target from then on, and what is reserved there
 is abandoned, so that its writers plan again (metadata/locking.py). Then every replica of the source gets a healthy one
 in the target, and with `deleteSource` the source's goes, row by row, each only when the target's bytes were verified.
 It ends after a round over the whole source that found nothing left to do and nothing in other hands. The catalogue
@@ -202,7 +202,7 @@ class _Work:
     def move(self, one: Replica, progress: Progress) -> Progress:
         """
         Raises:
-            Superseded: somebody else is at it.
+            Superseded: another process is at it.
             Unavailable: one of the stores does not answer.
         """
         services, move = self._services, self._move

@@ -197,7 +197,7 @@ class _Run:
         return keys
 
     def _remove_again(self, name: str, unnamed: Sequence[Named]) -> set[Named]:
-        """What was deleted before, and is back with a store that comes from an older copy."""
+        """Remove again what was deleted before, and is back with a store that comes from an older copy. Returns it."""
         back = self.inventory.discard(name, self.inventory.deleted(name, unnamed))
         while back and delete_garbage(self.services, name):
             pass

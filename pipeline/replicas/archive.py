@@ -27,7 +27,7 @@ class Restoring(Unavailable):
 
 
 def begin(services: Services, sha256: bytes, found: Archived) -> Restoring:
-    """The job that restores a blob, a new one unless there is one. Does not talk to the archive."""
+    """Return the job that restores a blob, a new one unless there is one. Does not talk to the archive."""
     job = services.metadata.jobs.create(KIND, {"sha256": sha256.hex()})
     return Restoring(job, retry_after=left(job, found.retry_after))
 
@@ -38,7 +38,7 @@ def interval(seconds: float) -> timedelta:
 
 
 def left(job: Job, seconds: int) -> int:
-    """Of the time that it takes as a rule; late, it may come any moment. The two clocks need not agree: this is only
-    said."""
+    """Return the seconds left of what it takes as a rule; late, it may come any moment. The two clocks need not agree:
+    this is only said."""
     gone = max(clock.now() - job.created_at, timedelta(0))
     return round(max(timedelta(seconds=seconds) - gone, interval(seconds)).total_seconds())

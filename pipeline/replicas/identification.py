@@ -46,7 +46,7 @@ def require_ours(services: Services, name: str) -> None:
     """
     Raises:
         Misconfigured: it is not what this installation filled; it says what to run.
-        Unavailable: nobody says.
+        Unavailable: the store or PostgreSQL does not answer.
     """
     try:
         services.recognitions[name].look()
@@ -55,7 +55,7 @@ def require_ours(services: Services, name: str) -> None:
 
 
 def identify(services: Services, name: str, *, take_over: UUID | None = None) -> Sample:
-    """Put this installation's marker into the store, whatever lies there. Another one gives way only where it is named.
+    """Put this installation's marker into the store, even among objects. Another one gives way only where it is named.
 
     Raises:
         BadRequest: the store has another marker, and `take_over` is not the id in it.

@@ -10,7 +10,7 @@ from storage.interface import Stored
 
 BATCH = 500
 REACH: Final = 1 << 40
-"""No database is so many generations behind: such a key is somebody else's, and would use up the sequence."""
+"""No database is so many generations behind: such a key is not ours, and would use up the sequence."""
 
 
 def batches(objects: Iterator[Stored], size: int) -> Iterator[list[Stored]]:

@@ -53,7 +53,7 @@ def _place(services: Services, store: ObjectStore, reservation: Reservation, bod
 
 
 def _is_there(store: ObjectStore, replica: Replica) -> bool:
-    """One answer condemns nothing: what is not there gets another key, and the object under this one is garbage."""
+    """Ask twice whether it is there: if not, it gets another key, and the object under this one is garbage."""
     for _ in range(2):
         with suppress(NotFound):
             found, blob = store.head(replica.key), replica.blob

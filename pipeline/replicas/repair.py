@@ -16,8 +16,8 @@ BATCH = 20
 
 
 def repair(services: Services, limit: int = BATCH) -> int:
-    """Work on what is due; returns how many replicas are healthy again. What is not is due again later, so whoever asks
-    for more as long as something is due comes to an end."""
+    """Work on what is due; returns how many replicas are healthy again. What is not is due again later, so a task that
+    asks for more as long as something is due comes to an end."""
     repaired = 0
     for _ in range(limit):
         due = services.metadata.repairs.due(1, LEASE)

@@ -122,7 +122,7 @@ def is_whole(services: Services, replica: Replica, *, throttle: Throttle = UNTHR
 
 
 def miss(services: Services, replica: Replica, error: NotFound) -> None:
-    """One answer condemns nothing: a second one decides."""
+    """Mark a replica as missing, where a second answer says so, too: one condemns nothing."""
     with suppress(Unavailable):
         try:
             services.store(replica.store).head(replica.key)
@@ -149,7 +149,7 @@ def _candidates(services: Services, sha256: bytes) -> Iterator[tuple[Replica, bo
 
 
 def mark(services: Services, replica: Replica, state: Literal["missing", "corrupt"], detail: str) -> None:
-    """Only in a store that is ours at this moment: what another one lacks says nothing."""
+    """Mark a replica in a store that is ours at this moment, and in no other: what that lacks says nothing."""
     with suppress(Unavailable):  # whoever reads it next finds the same
         services.recognitions[replica.store].look()
         outcome = services.metadata.repairs.mark(replica, state, detail)

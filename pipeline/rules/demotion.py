@@ -90,7 +90,7 @@ class Demotions:
         return list(dict.fromkeys(rule.given.source for rule in self.rules))
 
     def of(self, store: str, said: Said | None = None) -> list[Rule]:
-        """Those that move from a store, as far as both ends are active by what is said of stores, or was lately."""
+        """Return rules that move from a store, if both ends are active by what is said of stores, or was lately."""
         said = self.placements.states() if said is None else said
 
         def active(name: str) -> bool:
@@ -102,8 +102,8 @@ class Demotions:
     def choose(
         self, home: Home, references: Iterator[Reference], at: datetime, said: Said | None = None
     ) -> Move | None:
-        """Where a home is to move, by what is said of stores, or was lately. Assets that want the blob in other stores
-        only have no say, unless nobody wants it here: then all of them hold it through what there is."""
+        """Return where a home is to move, by what is said of stores, or was lately. Assets that want the blob in other
+        stores only have no say, unless no asset wants it here: then all of them hold it through what there is."""
         said = self.placements.states() if said is None else said
         blob, here = home.replica.blob, frozenset({home.replica.store, home.place})
         through = [one for one in self.of(home.replica.store, said) if one.fits_bytes(home, at) and _is_free(home, one)]

@@ -45,7 +45,7 @@ def rules_of(settings: Settings, stores: Mapping[str, StoreOptions]) -> Rules:
 
 
 def difference(rules: PlacementRules, own: Rules) -> str | None:
-    """What a person is told where other rules than these are in force.
+    """Return what a person is told where other rules than these are in force.
 
     Raises:
         DatabaseUnavailable: nothing is known.

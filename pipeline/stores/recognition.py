@@ -94,7 +94,7 @@ def marker_of(store: ObjectStore, own: UUID | None = None) -> Marker | None:
             for one in () if own is None else (Marker(own, store.name), Marker(own, None)):
                 if store.head(MARKER).sha256 == hashlib.sha256(one.text()).digest():
                     return one
-            raise  # somebody else's, and nobody can read whose
+            raise  # another installation's, and it cannot be read whose
         except ValueError:
             raise Misconfigured(
                 f"{MARKER!r} in {store.name!r} is not a marker of Millrace: look what wrote it"
@@ -176,7 +176,7 @@ class StoreRecognition:
         turn = self._its_turn()
         known = self._seen_at > NEVER
         if not turn.acquire(blocking=not known or writing):
-            return  # somebody looks just now, and until then it is the one that it was
+            return  # another thread looks just now, and until then it is the one that it was
         try:
             if self._seen_at >= asked:
                 return
@@ -198,7 +198,7 @@ class StoreRecognition:
         self._seen_at, self._refusal = began, None
 
     def _look(self, writing: bool) -> None:
-        """Who reads believes what this host remembers of its installation, so that reading waits for no PostgreSQL."""
+        """Look at the marker. Readers believe what the host remembers of its installation: they need no PostgreSQL."""
         remembered = None if writing else self._installation.known()
         own = remembered or self._installation.ask()
         marker = self._found(own)
@@ -229,7 +229,7 @@ class StoreRecognition:
             raise StrangeStore(f"{self._store.name}: {NOT_OURS}: {error.detail}") from None
 
     def _fill(self, own: UUID) -> None:
-        """The store has no marker: a new one gets it."""
+        """Put a marker into the store, which has none, if it is a new one."""
         name = self._store.name
         if not self._stores.is_new(name):
             raise StrangeStore(missing(name))
@@ -247,12 +247,12 @@ class StoreRecognition:
         failpoint("recognition.after-mark", name)
 
     def _forbearance(self) -> float:
-        """How old a refusal may be that is not looked at again: that of a store which did not answer is for those who
-        waited for the same answer."""
+        """Return how old a refusal may be, in seconds, that is not looked at again: that of a store which did not
+        answer is for those who waited for the same answer."""
         return REFUSED_SECONDS if isinstance(self._refusal, StrangeStore) else 0.0
 
     def _its_turn(self) -> threading.Lock:
-        """A lock that is held while a process forks is never freed in the child."""
+        """Return a lock of this process: one that is held while a process forks is never freed in the child."""
         if self._pid != os.getpid():
             self._turn, self._pid = threading.Lock(), os.getpid()
         return self._turn

@@ -43,8 +43,8 @@ def whose(settings: Settings, store: ObjectStore, *, reading: bool) -> Finding:
 
 
 def _recorded(settings: Settings, name: str) -> tuple[UUID | None, bool | None]:
-    """This installation, and whether the store is a new one; None: PostgreSQL does not say, of which it is told
-    elsewhere."""
+    """Return this installation, and whether the store is a new one. None: PostgreSQL does not say, of which the
+    operator is told elsewhere."""
     if settings.database_url is None:
         return installation.kept(settings), None
     metadata = Metadata.open(settings, pool_size=1, deadline_seconds=DATABASE_SECONDS)

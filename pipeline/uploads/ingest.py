@@ -100,7 +100,7 @@ def run(services: Services, claim: Claim, *, last: bool = False) -> Outcome:
 
 
 def _wait(services: Services, claim: Claim, error: Unavailable, *, counted: bool = False) -> Outcome:
-    """The entry is innocent, and due again later."""
+    """Put the entry off: it is innocent, and due again later."""
     delay = backoff(services.settings, claim.attempts.total)
     claim.refund(delay=delay, reason=FailureReason(error.code, error.detail), counted=counted)
     log.warning(
@@ -177,7 +177,7 @@ def _store_and_record(services: Services, claim: Claim) -> Sequence[LeasedVarian
 
 
 def _place_all(services: Services, claim: Claim, facts: BlobFacts, stores: Sequence[str]) -> list[Replica]:
-    """The bytes into each of the stores.
+    """Put the bytes into each of the stores.
 
     Raises:
         Superseded: one of them takes nothing new any more.
@@ -210,7 +210,7 @@ def _with_frames(services: Services, claim: Claim) -> Manifest:
 
 
 def _done(claim: Claim, recorded: Recorded) -> Sequence[LeasedVariant]:
-    """The rows tell of the upload by now, so its entry can go.
+    """Drop the entry, since the rows tell of the upload by now.
 
     Raises:
         IdempotencyConflict: they tell of another upload.

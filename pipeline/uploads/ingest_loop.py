@@ -23,7 +23,7 @@ TURN_SECONDS = 5
 the sweep (`window_factor` for each process) lasts longer than its interval, so a backlog never waits for the next."""
 
 FAILURES = 3
-"""In a row that nobody foresaw: the lane ends. The next turn is soon."""
+"""In a row that no code foresaw: the lane ends. The next turn is soon."""
 
 BATCH = 32
 """Listing a backlog of 100,000 costs something, so it is not done for each entry. Who comes second finds it claimed."""

@@ -110,7 +110,8 @@ def _recorded(services: Services, upload_id: UUID) -> Ingest | None:
 
 
 def _on_host(services: Services, upload_id: UUID, host_id: UUID) -> Ingest:
-    """Of an upload that no row tells of, and that another host is said to have accepted. Its id says when."""
+    """Return what became of an upload that no row tells of, and that another host is said to have accepted at the
+    time in its id."""
     milliseconds = upload_id.int >> 80
     if upload_id.version != TIMED_VERSION or milliseconds >= LATEST_MILLISECONDS:
         raise NotFound(f"no upload has the id {upload_id}")

@@ -1,7 +1,7 @@
 """What one host does for its own staging, again and again, whether or not anybody sent it a message.
 
 Every step stands alone: with PostgreSQL away the hints still go out, with Redis away the entries are ingested right
-here, one at a time. A step that fails in a way that nobody foresaw rests while the others go on. The heartbeat is no
+here, one at a time. A step that fails in a way that no code foresaw rests while the others go on. The heartbeat is no
 step: an entry that is ingested here may take half an hour.
 """
 
@@ -42,7 +42,7 @@ class Queue(Protocol):
     """The queue of this host's ingest hints. Both raise BrokerUnavailable."""
 
     def room(self) -> int:
-        """How many more hints it takes."""
+        """Return how many more hints it takes."""
 
     def publish(self, upload_id: UUID) -> None: ...
 
@@ -71,7 +71,7 @@ class Sweep:
         )
 
     def run(self) -> None:
-        """One round. Never raises."""
+        """Do one round. Never raises."""
         for guard, step in self._steps:
             guard.call(partial(_unless_away, step))
             failpoint("sweep.after-step")
@@ -97,7 +97,7 @@ class Sweep:
                 self._ingest_here()
 
     def _ingest_here(self) -> None:
-        """Until the next round is due, or a dependency of the entries themselves is away."""
+        """Ingest until the next round is due, or a dependency of the entries themselves is away."""
         ends = time.monotonic() + self._services.settings.work.sweep_seconds
         last: UUID | None = None
         while due := self._services.staging.due(BATCH, clock.now(), after=last):
@@ -108,7 +108,7 @@ class Sweep:
 
     def _announce(self) -> None:
         staging = self._services.staging
-        began = self._services.metadata.uploads.announce(  # the host lives, whatever its disk says
+        began = self._services.metadata.uploads.announce(  # the host lives, even if its disk fails
             staging.host_id,
             [],
             connections=connections.of_host(self._services.settings),
@@ -134,7 +134,7 @@ class Sweep:
         each(self._services.metadata.failures.wishes(self._services.staging.host_id), self._grant)
 
     def _grant(self, failure: Failure) -> None:
-        """The file moves first, then the row goes: a crash in between repeats a move that finds nothing to do."""
+        """Move the file first, then remove the row: a crash in between repeats a move that finds nothing to do."""
         staging = self._services.staging
         if failure.wish == "retry":
             staging.requeue(failure.id)
@@ -146,7 +146,7 @@ class Sweep:
 
 
 def _unless_away(step: Callable[[], object]) -> None:
-    """A dependency that is away is waited for: the next round is soon."""
+    """Call the step, and wait for a dependency that is away: the next round is soon."""
     try:
         step()
     except Unavailable as error:

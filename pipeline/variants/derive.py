@@ -150,7 +150,7 @@ def _render(
 
 
 def _refuse(services: Services, leased: LeasedVariant, result: RenderFailed, settled: set[Scope]) -> None:
-    """The picture is what it is: asking again cannot help, and the others must not wait for it."""
+    """Refuse the picture: it is what it is, so asking again cannot help, and the others must not wait for it."""
     reason = FailureReason(result.error.code, result.error.detail)
     if result.scope == "variant":
         services.metadata.variants.failed([leased], reason, final=True, delay=timedelta(0))

@@ -64,7 +64,7 @@ class VariantWaits:
             return
         with self._changed:
             for variant_id in asked:
-                # A row that is gone was deleted with its asset: whoever waits looks again and sees that.
+                # A row that is gone was deleted with its asset: the request that waits looks again and sees that.
                 state = states.get(variant_id, VariantState.FAILED)
                 if state is not VariantState.PENDING and variant_id in self._waiting:
                     self._ended[variant_id] = state
