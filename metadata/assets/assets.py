@@ -74,7 +74,7 @@ class Assets:
         """The metadata transaction of an ingest; the objects of `replicas` are in their stores, and the stores named by
         `later` get theirs in the background. An asset id that is known,
         live or dead, makes it a replay that changes no asset. With `lease`, variants that are new are leased to the
-        caller, and nobody else sees them due before it ends.
+        caller, and no other worker sees them due before it ends.
 
         Raises:
             Superseded: the reservation is gone, or one of the stores named by `later` takes nothing new any more;
@@ -188,7 +188,7 @@ def _forget_path(connection: Connection, asset_id: UUID) -> None:
 
 
 def _release(connection: Connection, sha256: bytes | None, grace: timedelta) -> None:
-    """The bytes are due for gc after `grace`, unless another asset holds them."""
+    """Make the bytes due for gc after `grace`; gc leaves them where another asset holds them."""
     connection.execute(update(blob).where(blob.c.sha256 == sha256).values(gc_after=func.now() + grace))
 
 

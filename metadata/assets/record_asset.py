@@ -2,8 +2,8 @@
 
 Order: the lock on the asset id (so that a replay and a delete see each other), is it known?, the blob and its replica
 (from here on gc leaves them alone), the rows, and the counter of the path with the asset's own row last: all uploads to
-one path meet there, and whoever has it has nothing left to do but COMMIT. A replay never reaches the counter, so
-entries are gapless.
+one path meet there, and the transaction that has it has nothing left to do but COMMIT. A replay never reaches the
+counter, so entries are gapless.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Known:
 
 
 def lock_asset(connection: Connection, asset_id: UUID) -> None:
-    """Until COMMIT nobody else records or deletes this asset. Of an id of any version these 64 bits are random."""
+    """Lock the asset id: until COMMIT no other transaction records or deletes this asset. Of an id of any version these
+    64 bits are random."""
     key = int.from_bytes(asset_id.bytes[8:], "big", signed=True)
     with_next(connection, _LOCK_ASSET, {"key": key})
 
@@ -81,8 +82,8 @@ _HOW_IT_STANDS = select(blobs.CONFIRMED.label("confirmed"), *_MET.c).select_from
 
 
 def _confirm_new(connection: Connection, asset_id: UUID, replicas: Sequence[Replica]) -> tuple[Known | None, int]:
-    """What is known of the asset; of one that is new the replicas are confirmed, and how many that are. One message for
-    all of it, with the lock."""
+    """Return what is known of the asset, and how many of its replicas are confirmed; those of a new asset are confirmed
+    here. All of it goes in one message, with the lock."""
     values = {"asset_id": asset_id, **blobs.asked(replicas)}
     with_next(connection, _CONFIRM_NEW, values)
     confirmed, live, *known = connection.execute(_HOW_IT_STANDS, values).one()
@@ -115,7 +116,7 @@ def record(
 
 
 def replay(connection: Connection, manifest: Manifest, attempts: int) -> Recorded | None:
-    """What `record` does for an asset id that is known, without bytes in any store. None: it is not known."""
+    """Do what `record` does for an asset id that is known, without bytes in any store. None: it is not known."""
     host_now = clock.now()
     lock_asset(connection, manifest.asset_id)
     known = find_known(connection, manifest.asset_id)
@@ -143,7 +144,8 @@ _SETTLE_UPLOAD = _NEW_UPLOAD.on_conflict_do_update(
 def _settle_upload(
     connection: Connection, manifest: Manifest, path: str | None, attempts: int, host_now: datetime
 ) -> None:
-    """The upload is recorded, whatever was announced or feared of it before. Both in one round trip."""
+    """Record the upload, also where it was announced or feared lost before, and delete its failure, in one round
+    trip."""
     values = {
         "forgiven": manifest.id,
         "id": manifest.id,
@@ -191,8 +193,8 @@ _INSERT_ASSET = (
 
 
 def _insert_asset(connection: Connection, manifest: Manifest) -> int:
-    """The counter of the path, the asset with the number it gave, and its event, in one statement. It was accepted when
-    its upload was, which is settled by now."""
+    """Count up the counter of the path, insert the asset with the number it gives, and note the event, in one
+    statement; return the number. The asset was accepted when its upload was, which is settled by now."""
     path = AssetPath.from_text(manifest.path)
     image = manifest.image
     values = {

@@ -47,7 +47,7 @@ Place = tuple[BlobFacts, str]
 """A blob, and a store that shall hold it."""
 
 RENEWED = timedelta(minutes=10)
-"""So long a replica that was found missing is left to whoever found it."""
+"""So long a replica that was found missing is left to the process that found it."""
 
 
 class Blobs:
@@ -55,8 +55,8 @@ class Blobs:
         self._database = database
 
     def reserve(self, wanted: Sequence[Place], grace: timedelta) -> list[Reservation]:
-        """A place for each of these (different) pairs of a blob and a store, in their order, or for none of them. A
-        blob that is waiting for gc is spared for another `grace`.
+        """Reserve a place for each of these (different) pairs of a blob and a store, in their order, or for none of
+        them. A blob that is waiting for gc is spared for another `grace`.
 
         Raises:
             Superseded: one of the stores takes nothing new any more: plan again.
@@ -66,8 +66,9 @@ class Blobs:
         return reserved
 
     def renew(self, lost: Replica) -> Reservation:
-        """The object of `lost` is missing or wrong: take a new generation and leave the old key to gc. If somebody did
-        so already, this returns what there is now. What was confirmed once is repaired if nobody confirms it again.
+        """Take a new generation, because the object of `lost` is missing or wrong, and leave the old key to gc. If
+        another process did so already, this returns what there is now. What was confirmed once is repaired if no
+        process confirms it again.
 
         Raises:
             Superseded: its store takes nothing new any more: plan again.
@@ -75,22 +76,22 @@ class Blobs:
         return self._database.run(_renew, lost)
 
     def placed(self, replicas: Sequence[Replica]) -> None:
-        """Their bytes were put, but another store refused its own, so nothing refers to them yet. The next reservation
-        says so. One that was missing is healthy again."""
+        """Note that the bytes were put, but another store refused its own, so nothing refers to them yet. The next
+        reservation says so. A replica that was missing is healthy again."""
         self._database.run(_placed, replicas)
 
     def known(self, hashes: Sequence[bytes]) -> frozenset[bytes]:
-        """Those of which there is a blob."""
+        """Return those of the hashes of which there is a blob."""
         query = select(blob.c.sha256).where(blob.c.sha256.in_(hashes))
         return self._database.read(lambda connection: frozenset(connection.scalars(query)))
 
     def replicas(self, sha256: bytes) -> list[Replica]:
-        """The healthy ones."""
+        """Return the healthy replicas of a blob."""
         query = rows.replicas().where(replica.c.blob == sha256, replica.c.state == "healthy").order_by(replica.c.store)
         return self._database.read(lambda connection: [rows.to_replica(row) for row in connection.execute(query)])
 
     def give_up_pending(self, older_than: timedelta, limit: int) -> int:
-        """Reservations that nobody confirmed for so long become garbage; returns how many."""
+        """Turn reservations that no process confirmed for `older_than` into garbage; return how many."""
         return self._database.run(collection.give_up_pending, older_than, limit)
 
     def collect(self, limit: int, keeping: Keeping) -> int:
@@ -107,15 +108,15 @@ class Blobs:
         return collected
 
     def garbage(self, limit: int, store: str | None = None) -> list[Garbage]:
-        """Objects to delete, of one store or of all. Nothing names them, and from now on nothing ever will."""
+        """Return objects to delete, of one store or of all. Nothing names them, and from now on nothing ever will."""
         return self._database.write(collection.give_out, limit, store)
 
     def garbage_stores(self) -> list[str]:
-        """Those that have any."""
+        """Return the names of the stores that have garbage."""
         return self._database.read(collection.garbage_stores)
 
     def forget(self, ids: Sequence[int]) -> None:
-        """Their objects are deleted."""
+        """Delete these rows of garbage, whose objects are deleted."""
         self._database.run(collection.forget, ids)
 
 
@@ -166,7 +167,7 @@ CONFIRMED = (
 
 
 def asked(replicas: Sequence[Replica]) -> dict[str, Any]:
-    """Parameters of `CONFIRM` and `CONFIRMED`."""
+    """Return the parameters of `CONFIRM` and `CONFIRMED`."""
     return _ASKED.parameters(list({(one.blob.sha256, one.store, one.generation) for one in replicas}))
 
 
@@ -199,7 +200,7 @@ def _placed(connection: Connection, replicas: Sequence[Replica]) -> None:
 
 
 def abandon(connection: Connection, replicas: Sequence[Replica]) -> None:
-    """After Superseded: the objects may have been put after gc deleted their keys, so delete them once more."""
+    """Turn the objects into garbage once more after Superseded: they may have been put after gc deleted their keys."""
     locking.settle_names(connection)
     for one in replicas:
         named = exists().where(
@@ -242,7 +243,7 @@ _RESERVE = (
 
 
 def _reserve(connection: Connection, wanted: Sequence[Place], grace: timedelta) -> list[Reservation]:
-    """In one message, which is a transaction for itself: the lock on the stores goes along and ends with it."""
+    """Reserve in one message, which is a transaction by itself: the lock on the stores goes along and ends with it."""
     if not wanted:
         return []
     stores = {name for _, name in wanted}

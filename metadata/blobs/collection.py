@@ -78,8 +78,8 @@ REFERRING = asset.c.blob, variant.c.source, variant.c.blob
 
 
 def collect(connection: Connection, limit: int, keeping: Keeping) -> tuple[int, int]:
-    """Returns how many due blobs were looked at, and how many of them are gone now. What nothing refers to goes under
-    any rules; where others than these are in force, they alone decide of what is referred to."""
+    """Collect due blobs; return how many were looked at, and how many of them are gone now. What nothing refers to goes
+    under any rules; where others than these are in force, they alone decide of what is referred to."""
     due = _lock_due(connection, limit)
     if not due:
         return 0, 0
@@ -136,8 +136,8 @@ def give_out(connection: Connection, limit: int, name: str | None) -> list[Garba
 
 
 def take_back(connection: Connection, sha256: bytes) -> None:
-    """No good replica of a blob is left. What was one and is garbage, and was not given out, is missing now: it may be
-    read again, and is due for that. The caller holds the blob (`locking.lock_blob`).
+    """Turn this blob's garbage that was not given out back into missing replicas, because no good replica is left: they
+    may be read again, and are due for that. The caller holds the blob (`locking.lock_blob`).
 
     It shares no store's lock: what may be the last of its kind comes back wherever it lies, as in catching up, also in
     a store that takes nothing new, where another migration finds it."""
@@ -181,7 +181,8 @@ def garbage_stores(connection: Connection) -> list[str]:
 
 
 def forget(connection: Connection, ids: Sequence[int]) -> None:
-    """And remember which they were, in the same statement: a store may come back from an older copy."""
+    """Delete these rows of garbage, and remember which they were in the same statement: a store may come back from an
+    older copy."""
     gone = delete(garbage).where(garbage.c.id.in_(ids)).returning(garbage.c.store, garbage.c.key).cte("gone")
     generation = cast(func.split_part(gone.c.key, ".", 2), BigInteger)
     noted = insert(deleted_object).from_select(["generation", "store"], select(generation, gone.c.store))
@@ -189,7 +190,7 @@ def forget(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def _lock_due(connection: Connection, limit: int) -> list[bytes]:
-    """Due blobs that nobody else holds, with all their replicas, locked."""
+    """Lock due blobs that no other transaction holds, with all their replicas; return their hashes."""
     due = list(
         connection.scalars(
             select(blob.c.sha256)
@@ -206,7 +207,7 @@ def _lock_due(connection: Connection, limit: int) -> list[bytes]:
 
 
 def _drop_unwanted_variants(connection: Connection, sources: Sequence[bytes]) -> None:
-    """Variants that no asset asks for any more; their bytes are due at once."""
+    """Delete variants that no asset asks for any more; their bytes are due at once."""
     wanted = exists().where(asset_variant.c.variant_id == variant.c.id)
     dropped = connection.execute(
         delete(variant).where(variant.c.source.in_(sources), ~wanted).returning(variant.c.id, variant.c.blob)
@@ -224,21 +225,21 @@ def _drop_unwanted_variants(connection: Connection, sources: Sequence[bytes]) ->
 
 
 def states(connection: Connection) -> Mapping[str, StoreState]:
-    """Of the stores of which something was said."""
+    """Return the state of each store of which something was said."""
     query = select(store.c.name, store.c.state, store.c.successor)
     return {row.name: StoreState(*row) for row in connection.execute(query)}
 
 
 def _single(connection: Connection, blobs: Collection[bytes]) -> set[bytes]:
-    """Those of which no rule could drop a replica."""
+    """Return those of the blobs of which no rule could drop a replica."""
     several = select(replica.c.blob).where(replica.c.blob.in_(blobs), replica.c.promoted_at.is_(None))
     return {*blobs} - set(connection.scalars(several.group_by(replica.c.blob).having(func.count() > 1)))
 
 
 def _drop_surplus(connection: Connection, blobs: Sequence[bytes], needed: Needed) -> set[bytes]:
-    """Replicas that no rule names, as long as one that stays is healthy. What was promoted goes another way. Returns
-    those that were looked at: once they come to `references.MOST` assets, the others are left to the next transaction.
-    """
+    """Drop replicas that no rule names, as long as one that stays is healthy. What was promoted goes another way.
+    Return the blobs that were looked at: once they come to `references.MOST` assets, the others are left to the next
+    transaction."""
     query = rows.replicas().where(replica.c.blob.in_(blobs), replica.c.promoted_at.is_(None)).order_by(replica.c.blob)
     held: dict[bytes, list[Any]] = {}
     for row in connection.execute(query):
@@ -278,7 +279,7 @@ class _Counted(Iterator[Reference]):
 
 
 def discard_replicas(connection: Connection, blobs: Sequence[bytes], name: str | None = None) -> None:
-    """The rows go, and their keys become garbage."""
+    """Delete replicas of these blobs, in one store or in all, and make their keys garbage."""
     chosen = and_(replica.c.blob.in_(blobs), true() if name is None else replica.c.store == name)
     key = func.encode(replica.c.blob, "hex", type_=Text).concat(".").concat(cast(replica.c.generation, Text))
     connection.execute(insert(garbage).from_select(["store", "key"], select(replica.c.store, key).where(chosen)))

@@ -2,7 +2,7 @@
 
 A home is a replica that is there because of a rule, so neither a reservation nor a copy for faster reading. A move
 makes a replica in the other store that says from the start what it stands for, has it filled, and then drops the first.
-Until then the second has no reason to stay while the first is healthy, so a move that nobody ends leaves nothing behind
+Until then the second has no reason to stay while the first is healthy, so a move that no job ends leaves nothing behind
 (`leave_to_gc`).
 
 The last step locks the blob and all of its replicas and waits for none of them, exactly as gc does (see
@@ -78,41 +78,41 @@ class Demotion:
         self._database = database
 
     def count(self, store: str, after: bytes, filters: Sequence[Filter]) -> Counted:
-        """Homes in the store that fit one of the filters, within one stretch."""
+        """Count homes in the store that fit one of the filters, within one stretch."""
         home = and_(_IS_HOME, replica.c.state == "healthy")
         return self._database.read(stretches.count, store, after, and_(home, _fitting(filters)))
 
     def stretch(self, store: str, after: bytes, length: int) -> bytes | None:
-        """The last hash of the next so many replicas of a store, whether they fit or not. None: there is no further
-        one."""
+        """Return the last hash of the next `length` replicas of a store, whether they fit or not. None: there is no
+        further one."""
         return self._database.read(stretches.end, store, after, length)
 
     def homes(self, store: str, after: bytes, last: bytes, filters: Sequence[Filter]) -> list[Home]:
-        """Those that fit one of the filters, of hashes beyond `after` up to `last`, in their order."""
+        """Return the homes that fit one of the filters, of hashes beyond `after` up to `last`, in their order."""
         return self._database.read(_homes, store, after, last, filters)
 
     def choose(self, home: Home, choice: Choice) -> Move | None:
         return self._database.read(_chosen, home, choice, None)
 
     def begin(self, home: Home, move: Move, lease: timedelta) -> tuple[Replica, bool]:
-        """The replica that is to stand for the home, wanted from now on if there was none, and whether it is healthy.
-        One that is not is left to the caller before `lease` has passed.
+        """Return the replica that is to stand for the home, wanted from now on if there was none, and whether it is
+        healthy. One that is not is left to the caller before `lease` has passed.
 
         Raises:
             NotFound: the blob is gone.
-            Superseded: somebody is putting it there, or it stands for another store; or the target takes nothing new.
+            Superseded: a process is putting it there, or it stands for another store; or the target takes nothing new.
         """
         return self._database.run(_begin, home, move, lease)
 
     def finish(self, home: Home, stays: Replica, move: Move, choice: Choice, own: Rules) -> bool:
-        """The home goes and its object is garbage, while `stays` is healthy and stands for it. False: one of them is
-        another by now, somebody else is at the blob, the choice is another now, or other rules than `own` are in force;
-        nothing changed."""
+        """Drop the home and make its object garbage, while `stays` is healthy and stands for it. False: one of them is
+        another by now, another transaction holds the blob, the choice is another now, or other rules than `own` are in
+        force; nothing changed."""
         return self._database.run(_finish, home, stays, move, choice, own)
 
     def leave_to_gc(self, store: str, after: bytes, last: bytes) -> int:
-        """What stands for this store while the store has the bytes itself: gc looks at these blobs soon. So goes what
-        a move left that did not end, or that an upload of the same bytes took back."""
+        """Make gc look soon at blobs of which another replica stands for this store while the store has the bytes
+        itself. So goes what a move left that did not end, or that an upload of the same bytes took back."""
         return self._database.run(_leave_to_gc, store, after, last)
 
 
@@ -134,7 +134,7 @@ def _fits(one: Filter) -> ColumnElement[bool]:
 
 
 def _like(pattern: str) -> str:
-    """At least what the pattern fits: whoever decides looks again."""
+    """Return a pattern for LIKE that fits at least what this one fits: the choice looks again."""
     for sign in "!%_":
         pattern = pattern.replace(sign, "!" + sign)
     head, bracket, _ = pattern.partition("[")
@@ -235,7 +235,7 @@ def _finish(connection: Connection, home: Home, stays: Replica, move: Move, choi
 
 
 def _chosen(connection: Connection, home: Home, choice: Choice, said: Mapping[str, StoreState] | None) -> Move | None:
-    """What more assets hold than can be looked at stays."""
+    """Return where a home is to move. None: it stays, as does what more assets hold than can be looked at."""
     try:
         return choice(home, references.of(connection, home.replica.blob.sha256), said)
     except references.ManyReferences:

@@ -69,30 +69,30 @@ class Inventory:
         self._database = database
 
     def installation(self) -> UUID | None:
-        """The id of this database's installation. None: nobody asked for it to have one."""
+        """Return the id of this database's installation. None: no process asked for it to have one."""
         return self._database.read(lambda connection: connection.scalar(select(installation.c.id)))
 
     def make_installation(self) -> UUID:
-        """Its id, given now if it has none."""
+        """Return the id of this database's installation, given now if it has none."""
         return self.installation() or self._database.run(_make_installation)
 
     def stores(self) -> Sequence[str]:
-        """Those that any replica names."""
+        """Return the stores that any replica names."""
         named = select(replica.c.store).where(replica.c.state != "pending")
         return self._database.read(stretches.distinct, replica.c.store, named)
 
     def count(self, store: str, after: bytes) -> Counted:
-        """Replicas that are said to be healthy, within one stretch."""
+        """Count replicas that are said to be healthy, within one stretch."""
         return self._database.read(stretches.count, store, after, replica.c.state == "healthy")
 
     def healthy(self, store: str, after: bytes, limit: int) -> list[Replica]:
-        """In the order of their hashes."""
+        """Return healthy replicas in the order of their hashes."""
         chosen = select(replica).where(replica.c.store == store, replica.c.state == "healthy", replica.c.blob > after)
         return self._replicas(rows.page_of_replicas(chosen.limit(limit)))
 
     def stale(self, stores: Sequence[str], before: datetime, limit: int, after: Place | None = None) -> list[Replica]:
-        """Healthy ones whose bytes were not read since `before`, the oldest first. `after` leads past those that stay
-        so."""
+        """Return healthy replicas whose bytes were not read since `before`, the oldest first. `after` leads past those
+        that stay so."""
         if not stores:
             return []
         found = [one for name in stores for one in _oldest(name, before, limit, after)]
@@ -103,41 +103,42 @@ class Inventory:
         return self._replicas(query.order_by(page.c.last_verified_at.nulls_first(), page.c.blob, page.c.store))
 
     def sick(self, stores: Sequence[str], after: tuple[bytes, str], limit: int) -> list[Replica]:
-        """Missing and corrupt ones, in the order of their hashes and stores. Copies for faster reading are no loss."""
+        """Return missing and corrupt replicas, in the order of their hashes and stores. Copies for faster reading are
+        no loss."""
         chosen = select(replica).where(SICK, replica.c.store.in_(stores))
         chosen = chosen.where(tuple_(replica.c.blob, replica.c.store) > tuple_(literal(after[0]), literal(after[1])))
         return self._replicas(rows.page_of_replicas(chosen.limit(limit)))
 
     def is_sick(self, one: Replica) -> bool:
-        """Is the blob's replica in this store missing or corrupt, whatever its generation is by now?"""
+        """Return whether the blob's replica in this store is missing or corrupt, under any generation."""
         there = exists().where(replica.c.blob == one.blob.sha256, replica.c.store == one.store)
         return self._database.read(lambda connection: bool(connection.scalar(select(there.where(SICK)))))
 
     def quarantined(self, stores: Sequence[str], limit: int) -> list[Quarantined]:
-        """Blobs with a sick replica in one of these stores and no healthy one anywhere."""
+        """Return blobs with a sick replica in one of these stores and no healthy one anywhere."""
         return self._database.read(_quarantined, stores, limit)
 
     def last_generation(self) -> int:
-        """The highest one that was ever given to a key. In a database that came from a backup there may be objects
-        beyond it, and their keys may yet be given out."""
+        """Return the highest generation that was ever given to a key. In a database that came from a backup there may
+        be objects beyond it, and their keys may yet be given out."""
         query = text("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM generation_seq")
         return self._database.read(lambda connection: int(connection.scalar(query) or 0))
 
     def unnamed(self, store: str, listed: Sequence[Named]) -> list[Named]:
-        """Those that neither a replica in any state nor `garbage` names."""
+        """Return the listed objects that neither a replica in any state nor `garbage` names."""
         return self._database.read(_unnamed, store, listed)
 
     def deleted(self, store: str, listed: Sequence[Named]) -> list[Named]:
-        """Those of them that were deleted before: the store comes from an older copy."""
+        """Return the listed objects that were deleted before: the store comes from an older copy."""
         return self._database.read(_deleted, store, listed)
 
     def discard(self, store: str, listed: Sequence[Named]) -> list[Named]:
-        """Those of them that are unnamed become garbage. Their generations were given out before: see
-        `last_generation`."""
+        """Turn the listed objects that are unnamed into garbage, and return these. Their generations were given out
+        before: see `last_generation`."""
         return self._database.run(_discard, store, listed)
 
     def count_garbage(self, stores: Sequence[str]) -> int:
-        """In several statements."""
+        """Count the garbage of these stores, in several statements."""
         return sum(self._database.read(_count_garbage, name) for name in stores)
 
     def _replicas(self, query: Select[tuple[object, ...]]) -> list[Replica]:
@@ -145,8 +146,8 @@ class Inventory:
 
 
 def _oldest(store: str, before: datetime, limit: int, after: Place | None) -> list[Select[Any]]:
-    """Of one store, in the order of the index: those whose bytes were never read, and those whose were. Each reads no
-    more rows than the limit."""
+    """Select the oldest replicas of one store, in the order of the index: those whose bytes were never read, and those
+    whose were. Each query reads no more rows than the limit."""
     read_at, sha256 = replica.c.last_verified_at, replica.c.blob
     own = select(replica).where(replica.c.store == store, replica.c.state == "healthy")
     own = own.order_by(read_at.nulls_first(), sha256).limit(limit)  # to the letter the order of the index

@@ -43,14 +43,15 @@ SICK = and_(replica.c.state.in_(DUE), replica.c.promoted_at.is_(None))
 
 
 def blobs() -> Select[tuple[bytes]]:
-    """Those with a sick replica, and no healthy one in any store."""
+    """Select the blobs with a sick replica, and no healthy one in any store."""
     other = replica.alias()
     good = exists().where(other.c.blob == replica.c.blob, other.c.state == "healthy")
     return select(replica.c.blob).where(SICK, ~good).distinct()
 
 
 def _since() -> ColumnElement[datetime]:
-    """When the last of a blob's copies was found so; the history of that is kept for a while only."""
+    """Select when the last of a blob's copies was found missing or corrupt; the history of that is kept for a while
+    only."""
     found = select(func.max(verify_event.c.at)).where(
         verify_event.c.blob == blob.c.sha256, verify_event.c.result.in_(DUE)
     )
@@ -64,7 +65,7 @@ def _lost() -> Subquery:
 
 
 def _as_failures(found: FromClause) -> Select[Any]:
-    """An asset is its own failure, with its own id, in the shape of `rows.failures`."""
+    """Show each asset as its own failure, with its own id, in the shape of `rows.failures`."""
     own = replica.alias()
     where_it_was = func.string_agg(own.c.state + " in " + own.c.store, aggregate_order_by(literal(", "), own.c.store))
     said = select(literal("no good copy of the original is left: ") + where_it_was).where(own.c.blob == found.c.blob)
@@ -81,7 +82,7 @@ def _as_failures(found: FromClause) -> Select[Any]:
 
 
 def page(connection: Connection, after: tuple[datetime, UUID] | None, limit: int) -> Sequence[Failure]:
-    """Newest first. Of each blob no more assets are read than a page has, however many hold it."""
+    """Return a page, newest first. Of each blob no more assets are read than a page has, however many hold it."""
     lost = _lost()
     held = select(asset.c.id, asset.c.path_text, asset.c.blob).where(asset.c.blob == lost.c.sha256)
     if after is not None:
@@ -103,7 +104,7 @@ def find(connection: Connection, asset_id: UUID) -> Failure | None:
 
 
 def count(connection: Connection) -> tuple[int, int]:
-    """Blobs that are lost, and assets whose originals they are."""
+    """Count blobs that are lost, and assets whose originals they are."""
     lost = blobs().cte("lost")
     held = select(func.count()).select_from(asset).where(asset.c.blob.in_(select(lost.c.blob)))
     query = select(select(func.count()).select_from(lost).scalar_subquery(), held.scalar_subquery())
@@ -112,7 +113,7 @@ def count(connection: Connection) -> tuple[int, int]:
 
 
 def hurry(connection: Connection, asset_id: UUID) -> None:
-    """Its replicas are looked at again at once: the bytes may be back."""
+    """Make its replicas due at once: the bytes may be back."""
     sha256 = select(asset.c.blob).where(asset.c.id == asset_id).scalar_subquery()
     connection.execute(
         update(replica).where(replica.c.blob == sha256, replica.c.state.in_(DUE)).values(next_check_at=func.now())

@@ -25,15 +25,15 @@ class Placing:
         self._database = database
 
     def page(self, after: bytes, limit: int) -> list[tuple[BlobFacts, Sequence[Held]]]:
-        """Blobs in the order of their hashes, and where each lies because of a rule, or is to."""
+        """Return blobs in the order of their hashes, and where each lies because of a rule, or is to."""
         return self._database.read(_page, after, limit)
 
     def references(self, hashes: Sequence[bytes]) -> Mapping[bytes, Sequence[Reference]]:
-        """The assets that hold these blobs; of those with more than can be looked at, as many as can."""
+        """Return the assets that hold these blobs; of blobs with more than can be looked at, as many as can."""
         return self._database.read(_references, hashes)
 
     def leave_to_gc(self, hashes: Sequence[bytes]) -> None:
-        """Gc looks at these blobs soon."""
+        """Make these blobs due, so that gc looks at them soon."""
         due = update(blob).where(blob.c.sha256.in_(hashes), blob.c.gc_after.is_(None)).values(gc_after=func.now())
         self._database.run(lambda connection: connection.execute(due) and None)
 

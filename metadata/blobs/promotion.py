@@ -55,13 +55,13 @@ class Tiers:
         self._database = database
 
     def read(self, blobs: Sequence[bytes], every: timedelta) -> None:
-        """They were read just now. That is written down where it was not for as long as `every`."""
+        """Note that these blobs were read just now, where that was not noted for as long as `every`."""
         self._database.run(_read, blobs, every)
 
     def promote(self, blobs: Sequence[bytes], name: str, *, up_to: int, max_bytes: int) -> Promotion:
-        """Copies of these blobs shall be in a store, the first ones first. What was read longest ago makes room; what
-        is not filled yet does not, so that a rush evicts no copy before anybody read it. What finds no room is left
-        out, and so is everything while the store is said to take nothing new."""
+        """Ask for copies of these blobs in a store, the first ones first. What was read longest ago makes room; what is
+        not filled yet does not, so that a rush evicts no copy before it was read. What finds no room is left out, and
+        so is everything while the store is said to take nothing new."""
         there = self._database.read(_there, blobs, name)
         absent = [sha256 for sha256 in blobs if sha256 not in there]
         wanted = self._database.run(_promote, absent, name, up_to, max_bytes) if absent else []
@@ -75,7 +75,7 @@ class Tiers:
         return evicted
 
     def drop(self, one: Replica) -> bool:
-        """False: it is no copy that may go."""
+        """Drop a copy for faster reading. False: it is no copy that may go."""
         return self._database.run(_drop, one)
 
 
@@ -85,8 +85,8 @@ def _drop(connection: Connection, one: Replica) -> bool:
 
 
 def discard(connection: Connection, chosen: ColumnElement[bool]) -> list[bytes]:
-    """Of the chosen replicas, those that are copies for faster reading go, while one that a rule asks for is healthy.
-    The caller has locked all replicas of their blobs: the one that this rests on, too."""
+    """Drop those of the chosen replicas that are copies for faster reading, while one that a rule asks for is healthy;
+    return their blobs. The caller has locked all replicas of these: the one that this rests on, too."""
     gone = connection.execute(
         delete(replica).where(chosen, _may_go()).returning(replica.c.blob, replica.c.store, replica.c.generation)
     ).all()
@@ -109,7 +109,7 @@ def _is(one: Replica) -> ColumnElement[bool]:
 
 
 def _read(connection: Connection, blobs: Sequence[bytes], every: timedelta) -> None:
-    """Never waits: for a blob that somebody holds it is not so important."""
+    """Note the reading without waiting: for a blob that another transaction holds it is not so important."""
     due = (
         select(blob.c.sha256)
         .where(blob.c.sha256.in_(blobs), or_(blob.c.last_read_at.is_(None), blob.c.last_read_at < func.now() - every))
@@ -159,8 +159,8 @@ def _promote(connection: Connection, blobs: Sequence[bytes], name: str, up_to: i
 
 
 def _absent(connection: Connection, blobs: Sequence[bytes], name: str, max_bytes: int) -> dict[bytes, int]:
-    """Those of them that are not in the store yet and may be, with their sizes. Gc cannot take them before COMMIT; what
-    it is at already is left out."""
+    """Return those of the blobs that are not in the store yet and may be, with their sizes in bytes. Gc cannot take
+    them before COMMIT; what it is at already is left out."""
     there = exists().where(replica.c.blob == blob.c.sha256, replica.c.store == name)
     query = select(blob.c.sha256, blob.c.size).where(blob.c.sha256.in_(blobs), blob.c.size <= max_bytes, ~there)
     locked = query.order_by(blob.c.sha256).with_for_update(read=True, key_share=True, skip_locked=True)
@@ -168,8 +168,8 @@ def _absent(connection: Connection, blobs: Sequence[bytes], name: str, max_bytes
 
 
 def _used(connection: Connection, name: str) -> tuple[int, int]:
-    """The bytes of all copies in a store, and of those that are not filled: what has changed, summed up. Within a turn,
-    many changes become one."""
+    """Return the bytes of all copies in a store, and of those that are not filled: the sum of all changes. Within a
+    turn, many changes become one."""
     own = promoted_bytes.c.store == name
     sums = [func.coalesce(func.sum(promoted_bytes.c[column]), 0) for column in ("bytes", "unfilled")]
     row = connection.execute(select(*sums, func.count()).where(own)).one()
@@ -200,9 +200,9 @@ def _evict_surplus(connection: Connection, name: str, up_to: int, own: Rules) ->
 
 
 def _make_room(connection: Connection, name: str, surplus: int, which: ColumnElement[bool]) -> list[int]:
-    """The sizes of the copies that went: what was read longest ago, and as many as the surplus takes. Those of whose
-    blobs somebody holds a replica stay, and so do the rest where there are too many for one transaction: the next one
-    goes on."""
+    """Evict the copies that were read longest ago, as many as the surplus takes, and return their sizes in bytes. A
+    copy stays where another transaction holds a replica of its blob. Where there are too many for one transaction the
+    rest stays, too: the next one goes on."""
     own = and_(replica.c.store == name, replica.c.promoted_at.is_not(None), which)
     query = select(replica.c.blob, blob.c.size).join(blob, blob.c.sha256 == replica.c.blob).where(own, _may_go())
     sizes: dict[bytes, int] = {}

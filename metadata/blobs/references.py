@@ -33,7 +33,7 @@ class Reference:
 
 
 def of(connection: Connection, sha256: bytes) -> Iterator[Reference]:
-    """The assets that hold a blob, read as far as they are asked for; one may come several times.
+    """Read the assets that hold a blob, as far as they are asked for; one may come several times.
 
     Raises:
         ManyReferences: when `MOST` were asked for and there are more.

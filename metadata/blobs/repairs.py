@@ -1,7 +1,7 @@
 """Replicas that should hold their bytes and do not: wanted in the background, found missing, found corrupt.
 
-Such a row is due at `next_check_at`. Whoever takes it pushes that time away, so that several may work side by side and
-a dead one is followed; nothing rests on its being alone, as the copy goes under a generation of its own.
+Such a row is due at `next_check_at`. A process that takes it pushes that time away, so that several may work side by
+side and a dead one is followed; nothing rests on its being alone, as the copy goes under a generation of its own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LEFT_TO_ITS_WRITER = timedelta(minutes=10)
 
 DOUBLINGS = 8
 DOUBLINGS_WITHOUT_SOURCE = 12
-"""What cannot be repaired before somebody brings its bytes must not be asked for as often as what can."""
+"""What cannot be repaired before a client or a person brings its bytes must not be tried as often as what can."""
 
 Outcome = Literal["marked", "dropped"]
 """dropped: it was a copy for faster reading. It goes, and the next read may bring another one."""
@@ -52,30 +52,33 @@ class Repairs:
         self._database = database
 
     def mark(self, found: Replica, state: Literal["missing", "corrupt"], detail: str) -> Outcome | None:
-        """A healthy replica was found so. None: it is not the one that is recorded any more, or not healthy."""
+        """Record that a healthy replica was found missing or corrupt. None: it is not the one that is recorded any
+        more, or not healthy."""
         return self._database.run(_mark, found, state, detail)
 
     def due(self, limit: int, lease: timedelta) -> list[Replica]:
-        """Replicas to repair, the longest waiting first; nobody else is given them before `lease` has passed."""
+        """Return replicas to repair, the longest waiting first; no other process is given them before `lease` has
+        passed."""
         return self._database.run(_take, limit, lease)
 
     def is_any_due(self) -> bool:
-        """Is there a replica to repair that nobody was given?"""
+        """Return whether there is a replica to repair that no process was given."""
         due = select(replica.c.blob).where(replica.c.state.in_(DUE), replica.c.next_check_at <= func.now())
         return self._database.read(lambda connection: connection.execute(due.limit(1)).first() is not None)
 
     def begin(self, broken: Replica) -> Replica:
-        """The place for a new copy: the same replica under a generation that nobody used. The old key is garbage.
+        """Return the place for a new copy: the same replica under a generation that was never used. The old key is
+        garbage.
 
         Raises:
             StoreUnavailable: no other replica is healthy, so the bytes that are there may be the last of their kind.
-            Superseded: somebody else began, or it is healthy or gone by now.
+            Superseded: another process began, or it is healthy or gone by now.
         """
         return self._database.run(_begin, broken)
 
     def ensure(self, sha256: bytes, store: str, lease: timedelta) -> tuple[Replica, bool]:
-        """The replica of a blob in a store, wanted from now on if there was none, and whether it is healthy. One that
-        is not, be it reserved by an upload that did not end, is left to the caller before `lease` has passed.
+        """Return the replica of a blob in a store, wanted from now on if there was none, and whether it is healthy. One
+        that is not, be it reserved by an upload that did not end, is left to the caller before `lease` has passed.
 
         Raises:
             NotFound: the blob is gone.
@@ -84,7 +87,7 @@ class Repairs:
         return self._database.run(_ensure, sha256, store, lease)
 
     def done(self, repaired: Replica) -> None:
-        """The object is in its store.
+        """Record that the object is in its store.
 
         Raises:
             Superseded: the replica is another by now; the object is garbage.
@@ -96,13 +99,13 @@ class Repairs:
             raise
 
     def verified(self, replica: Replica) -> None:
-        """Its bytes were read and are right."""
+        """Record that its bytes were read and are right."""
         self._database.run(_verified, replica)
 
     def failed(self, broken: Replica, detail: str, delay: timedelta) -> None:
-        """Not this time: due again after `delay`, twice as long after each further failure, up to 256 times, or 4,096
-        where no healthy replica is left. A copy for faster reading is given up after a few. History hears of the first
-        failure only."""
+        """Record that a repair failed: it is due again after `delay`, twice as long after each further failure, up to
+        256 times, or 4,096 where no healthy replica is left. A copy for faster reading is given up after a few
+        failures. History hears of the first failure only."""
         self._database.run(_failed, broken, detail, delay)
 
 
@@ -138,7 +141,7 @@ _WANT = _CLOSED.add_cte(_NOTED)
 
 
 def want(connection: Connection, wanted: Sequence[tuple[bytes, str]]) -> None:
-    """These stores shall hold these blobs, too; what they have already stays as it is, and is asked for by a rule. The
+    """Ask these stores to hold these blobs, too; what they have already stays as it is, and is asked for by a rule. The
     caller shares the stores (`locking.share_stores`) and holds the blobs.
 
     Raises:

@@ -23,15 +23,15 @@ class Counted:
 
 
 def end(connection: Connection, store: str, after: bytes, length: int) -> bytes | None:
-    """The last hash of the next so many recorded replicas of a store, whatever they are: what a stretch ends with, so
-    that finding nothing takes no longer than finding all. None: there is no further one."""
+    """Return the last hash of the next `length` recorded replicas of a store, whether they fit or not: what a stretch
+    ends with, so that finding nothing takes no longer than finding all. None: there is no further one."""
     here = select(replica.c.blob).where(replica.c.store == store, replica.c.state != "pending", replica.c.blob > after)
     page = here.order_by(replica.c.blob).limit(length).subquery()
     return connection.scalar(select(page.c.blob).order_by(page.c.blob.desc()).limit(1))
 
 
 def within(store: str, after: bytes, last: bytes) -> list[ColumnElement[bool]]:
-    """The recorded replicas of a stretch, joined with their blobs."""
+    """Return the conditions for the recorded replicas of a stretch, joined with their blobs."""
     return [
         replica.c.store == store,
         replica.c.state != "pending",
@@ -43,7 +43,7 @@ def within(store: str, after: bytes, last: bytes) -> list[ColumnElement[bool]]:
 
 
 def count(connection: Connection, store: str, after: bytes, which: ColumnElement[bool]) -> Counted:
-    """Of the next stretch, what fits, and its bytes."""
+    """Count what fits in the next stretch, and its bytes."""
     last = end(connection, store, after, LENGTH)
     if last is None:
         return Counted(0, 0, None)
@@ -54,13 +54,13 @@ def count(connection: Connection, store: str, after: bytes, which: ColumnElement
 
 
 def is_any(query: Select[Any]) -> ColumnElement[bool]:
-    """Whether it finds a row: one look into an index for each row of what is around it, where PostgreSQL may take
-    `exists` below an OR for a reason to read all of a table."""
+    """Return the condition that the query finds a row: one look into an index for each row around it, where PostgreSQL
+    may take `exists` below an OR for a reason to read all of a table."""
     return query.limit(1).scalar_subquery().is_not(None)
 
 
 def distinct(connection: Connection, name: ColumnElement[str], rows: Select[Any]) -> list[str]:
-    """The different names, one look into an index for each; `rows` selects from the table that has them."""
+    """Return the different names, by one look into an index for each; `rows` selects from the table that has them."""
     found: list[str] = []
     query = rows.order_by(name).limit(1)
     while (one := connection.scalar(query.where(name > found[-1]) if found else query)) is not None:

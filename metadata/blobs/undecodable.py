@@ -1,8 +1,8 @@
 """Sources that nothing can be made from: one failure each, however many variants are asked for.
 
 The failure's id follows from the source, so there is one. Variants of such a source fail with it, also those asked for
-later, and nobody decodes it again before somebody wishes for that. An animation that breaks off after its first frame
-has a failure for the variants that show all frames only.
+later, and no worker decodes it again before a client wishes for that. An animation that breaks off after its first
+frame has a failure for the variants that show all frames only.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _NAMESPACE = UUID("5b7a0d3e-40fb-5d7c-8a43-0d6f2f0c9e51")
 
 
 def mark(source: bytes, *, frames: bool) -> UUID:
-    """The id of its failure. `frames`: only what shows all of them cannot be made."""
+    """Return the id of the source's failure. `frames`: only what shows all of them cannot be made."""
     return uuid5(_NAMESPACE, f"{source.hex()} {'frames' if frames else 'picture'}")
 
 
 def marks(source: bytes, want: WantedVariant) -> dict[str, object]:
-    """The parameters of `born`: the failures that this variant would share, and which it is."""
+    """Return the parameters of `born`: the failures that this variant would share, and which variant it is."""
     shared = {"mark": mark(source, frames=False), "mark_too": mark(source, frames=bool(want.recipe.get("animated")))}
     return {**shared, "born_of": source, "born_as": want.recipe_hash}
 
 
 def _shared(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Of the failure that is there already, which stays until COMMIT. For a variant that is there, too, and so will not
-    be born, it is left alone: who forgets both takes the variant first."""
+    """Select a column of the failure that is there already, which stays until COMMIT. For a variant that is there, too,
+    and so will not be born, the failure is left alone: a transaction that forgets both takes the variant first."""
     known = failure.c.id.in_([bindparam("mark", type_=Uuid()), bindparam("mark_too", type_=Uuid())])
     source, recipe = bindparam("born_of", type_=LargeBinary()), bindparam("born_as", type_=LargeBinary())
     there = exists().where(variant.c.source == source, variant.c.recipe_hash == recipe)
@@ -57,7 +57,7 @@ def _shared(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def born(lease_until: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
-    """The columns of a new variant that depend on whether its source is known not to be decodable."""
+    """Return the columns of a new variant that depend on whether its source is known not to be decodable."""
     kind = _shared(failure.c.kind)
     return {
         "state": case((kind.is_not(None), "failed"), else_="pending"),
@@ -69,7 +69,7 @@ def born(lease_until: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
 
 
 def settle(connection: Connection, source: bytes, reason: FailureReason, *, frames: bool) -> None:
-    """Nothing can be made from it, whoever holds a lease of it."""
+    """Fail the pending variants of a source from which nothing can be made, also those that a worker has leased."""
     concerned = variant.c.recipe["animated"].astext.cast(Boolean) if frames else true()
     connection.execute(
         update(variant)
@@ -91,7 +91,7 @@ def settle(connection: Connection, source: bytes, reason: FailureReason, *, fram
 
 
 def retry(connection: Connection, failure_id: UUID) -> None:
-    """All that failed with it starts anew; twice, because some may be asked for until the failure is gone."""
+    """Start all that failed with it anew; twice, because some may be asked for until the failure is gone."""
     source = _source(connection, failure_id)
     if source is not None:
         _revive(connection, source)
@@ -100,7 +100,7 @@ def retry(connection: Connection, failure_id: UUID) -> None:
 
 
 def forget(connection: Connection, failure_id: UUID) -> None:
-    """All that failed with it goes: whoever asks again starts anew."""
+    """Delete all that failed with it: a client that asks again starts anew."""
     source = _source(connection, failure_id)
     if source is not None:
         _remove(connection, source)
@@ -109,7 +109,7 @@ def forget(connection: Connection, failure_id: UUID) -> None:
 
 
 def without_variants() -> ColumnElement[bool]:
-    """Failures of sources of which no variant is left."""
+    """Return the condition for failures of sources of which no variant is left."""
     return (failure.c.subject == SUBJECT) & ~exists().where(variant.c.source == failure.c.source)
 
 
@@ -118,7 +118,7 @@ def _source(connection: Connection, failure_id: UUID) -> bytes | None:
 
 
 def _failed(source: bytes) -> ColumnElement[bool]:
-    """Those without a failure of their own."""
+    """Return the condition for failed variants of a source that have no failure of their own."""
     own = exists().where(failure.c.id == variant.c.id)
     return (variant.c.source == source) & (variant.c.state == "failed") & ~own
 
