@@ -5,7 +5,7 @@ everything else (`..`, absolute, empty) with `ValueError` before it touches anyt
 one is a bug and not an input. Objects are immutable: no key is ever written twice with other bytes.
 
 Errors: `NotFound` (there is no such object), `Forbidden` (credentials or rights refused), `StoreUnavailable` (time-out,
-refused connection, 5xx: try later), `NoStore` (nobody has established it, or its disk is not mounted), `StoreFull` (no
+refused connection, 5xx: try later), `NoStore` (it was never established, or its disk is not mounted), `StoreFull` (no
 space or quota left: try later, and tell the operator), `Archived` (the object to read or to copy is in an archive:
 `restore` it first), `Corrupt` (the bytes do not have the promised size or hash), `AlreadyExists` (the key holds other
 bytes), `InvalidRange`. No library's own exception leaves a backend.

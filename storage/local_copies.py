@@ -84,7 +84,7 @@ class LocalCopies:
             return True
 
     def held(self) -> list[bytes]:
-        """The hashes of what is here."""
+        """Return the hashes of what is here."""
         with translated("local copies"):
             return sorted(bytes.fromhex(path.stem) for path in self._directory.glob("*" + _COPY))
 

@@ -23,11 +23,11 @@ class Recognition(Protocol):
 
         Raises:
             StrangeStore: it is not.
-            Unavailable: nobody says.
+            Unavailable: what could tell does not answer.
         """
 
     def look(self, *, writing: bool = True) -> None:
-        """As `require` for one who writes, but now, whatever was seen before."""
+        """Look as `require` does for one who writes, but now, even if it was seen lately."""
 
 
 class RecognisedStore:

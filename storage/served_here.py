@@ -15,7 +15,7 @@ class _Asked(Protocol):
 
 class ServedHere:
     def establish(self) -> None:
-        """There is nothing to make."""
+        """Do nothing: there is nothing to make."""
 
     def copy_from(self, source: ObjectStore, source_key: str, key: str) -> Stored | None:
         del source

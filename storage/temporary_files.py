@@ -65,7 +65,7 @@ def temporary_file(folder: Path, subject: str) -> Iterator[TemporaryFile]:
 
 
 def _locked(folder: Path) -> TemporaryFile:
-    """A file whose name stands. Another process, which begins just now, may take it for one that is left over."""
+    """Make a file whose name stands. Another process, which begins just now, may take it for one that is left over."""
     while True:
         file = TemporaryFile(folder)
         try:

@@ -1,6 +1,6 @@
 """Bytes at a limited rate, for work that must leave room for others, and how many there were.
 
-Whoever lets a body flow says what to ask on the way: a body of any size ends as soon as that raises.
+The caller that lets a body flow says what to ask on the way: a body of any size ends as soon as that raises.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Throttle:
     """Shared by all bodies that go at one rate together. Safe for threads."""
 
     def __init__(self, bytes_per_second: float | None, ask: Callable[[], None] = lambda: None) -> None:
-        """None: as fast as it goes. `ask` is called between any two reads and, while they wait, twice a second; what it
-        raises ends the body."""
+        """Set the rate; None: as fast as it goes. `ask` is called between any two reads and, while they wait, twice a
+        second; what it raises ends the body."""
         self._rate = bytes_per_second
         self._ask = ask
         self._lock = threading.Lock()

@@ -26,10 +26,10 @@ class Tree:
         self._path = str(path)
         self._sync = sync
         self._synced: set[tuple[str, ...]] = set()
-        """Directories whose own entry this process has synced. One that somebody else made may not be, yet."""
+        """Directories whose own entry this process has synced. One that another process made may not be, yet."""
 
     def root(self) -> int:
-        """A descriptor of `objects/` itself.
+        """Return a descriptor of `objects/` itself.
 
         Raises:
             NoStore: it is not there, or an unmounted disk would look like an empty store.
@@ -40,12 +40,12 @@ class Tree:
             raise NoStore(f"{self._name}: there is no {self._path}: is its disk mounted?") from None
 
     def open_file(self, names: tuple[str, ...]) -> int | None:
-        """A descriptor of what has this name, which may be no file; None: it is not there."""
+        """Return a descriptor of what has this name, which may be no file; None: it is not there."""
         descriptor = self._open_at_once(names)
         return self._open_step_by_step(names) if descriptor is None else descriptor
 
     def directory(self, path: tuple[str, ...]) -> int | None:
-        """A descriptor of a directory below `objects/`; None: it is not there. Raises as `root`."""
+        """Return a descriptor of a directory below `objects/`; None: it is not there. Raises as `root`."""
         current = self.root()
         for name in path:
             try:
@@ -59,7 +59,7 @@ class Tree:
 
     @contextmanager
     def at(self, path: tuple[str, ...]) -> Iterator[int | None]:
-        """As `directory`, for a while."""
+        """Open as `directory` does, for the time of the block."""
         directory = self.directory(path)
         try:
             yield directory
@@ -68,7 +68,7 @@ class Tree:
                 os.close(directory)
 
     def make(self, path: tuple[str, ...]) -> int:
-        """As `directory`, and make what is missing."""
+        """Open as `directory` does, and make what is missing."""
         current = self.root()
         for depth, name in enumerate(path, start=1):
             try:
@@ -80,8 +80,8 @@ class Tree:
         return current
 
     def _open_at_once(self, names: tuple[str, ...]) -> int | None:
-        """The common case in one step: the kernel says where it got to, and that is the very path, so it went through
-        no link. None: it is not there, or went another way; who takes every step then sees why."""
+        """Open the common case in one step: the kernel says where it got to, and that is the very path, so it went
+        through no link. None: it is not there, or went another way; the caller then takes every step and sees why."""
         path = "/".join((self._path, *names))
         try:
             descriptor = os.open(path, FILE)

@@ -29,7 +29,7 @@ class Deadline:
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
-        """For what is no work of the server's: a body may come to us as slowly as its reader is told to read it."""
+        """Stop the clock for what is not the server's work: a body may come as slowly as its reader is told to read."""
         self._still_since = time.monotonic()
         try:
             yield

@@ -49,7 +49,7 @@ class S3Store:
         return self._service.breaker.state
 
     def establish(self) -> None:
-        """A bucket is made by a person, who says where and for whom."""
+        """Do nothing: a bucket is made by a person, who says where and for whom."""
 
     def put(self, key: str, body: BinaryIO, *, size: int, sha256: bytes, media_type: str) -> Stored:
         require_legal(key)

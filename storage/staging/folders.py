@@ -94,12 +94,12 @@ def upload_ids(folder: Path) -> Iterator[UUID]:
 
 
 def accepted_at(upload_id: UUID) -> float:
-    """A UUIDv7 begins with its time in milliseconds."""
+    """Return the time in a UUIDv7, which begins with it, in seconds since 1970."""
     return (upload_id.int >> 80) / 1000
 
 
 def depth(folder: Path) -> tuple[int, int]:
-    """How many entries lie there, and their bytes. Reads every name."""
+    """Return how many entries lie there, and their bytes. Reads every name."""
     count = size = 0
     with os.scandir(folder) as found:
         for item in found:

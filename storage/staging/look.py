@@ -45,8 +45,8 @@ def look_at(path: Path, *, host_id: UUID, quarantined: bool) -> StagedEntry | No
 
 
 def is_due(path: Path, now: datetime, latest: datetime) -> bool:
-    """Whether a claim of the file at `path` has something to do. True for a broken one: a claim puts it aside. No entry
-    is put off beyond `latest`, so a later time was written when the clock was wrong."""
+    """Return whether a claim of the file at `path` has something to do. True for a broken one: a claim puts it aside.
+    No entry is put off beyond `latest`, so a later time was written when the clock was wrong."""
     try:
         with _opened(path) as descriptor:
             due_at = read_trailer(descriptor).attempts.due_at

@@ -2,7 +2,7 @@
 
 Decoders and the store see the body of a staged entry and never what follows it. Any number of views read one
 descriptor at once (`pread`), and closing a view leaves the descriptor open. A view of a closed file raises ValueError
-instead of reading whatever file took over the descriptor's number. A disk that cannot read is `Unavailable`: never the
+instead of reading the file that took over the descriptor's number. A disk that cannot read is `Unavailable`: never the
 upload's fault.
 """
 
