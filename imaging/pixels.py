@@ -32,7 +32,7 @@ class Pixels:
     area: int = 0
     """Of one frame where that is more than width times height: whole tiles."""
     row: int = 0
-    """How many pixels one row has, as it is stored, in whole tiles. 0: few enough in whatever this format can hold."""
+    """How many pixels one row has, as it is stored, in whole tiles. 0: few enough in any file of this format."""
     tile_rows: int = 0
 
 

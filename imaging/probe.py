@@ -2,7 +2,7 @@
 
 `probe` reads headers only: at most 4 MiB of the file, whatever its size, and no image library. `count` reads on where a
 header cannot tell how many frames there are. Both hold the limits: pixels count over all frames, and bytes as the
-decoder will give them out. Some pictures are refused whatever the settings say: no camera or program makes such.
+decoder will give them out. Some pictures are refused with any settings: no camera or program makes such.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def probe(file: BinaryIO, *, size: int, limits: Limits) -> ImageFacts:
 
 
 def describe(file: BinaryIO, *, size: int, limits: Limits) -> Described:
-    """As `probe`, with what the decoder will give out."""
+    """Return what `probe` does, with what the decoder will give out."""
     return _look(Header(file, size), limits)
 
 

@@ -88,7 +88,7 @@ def _picture(header: Header, meta: dict[bytes, Box]) -> tuple[int, int, bool, in
 
 
 def _bits(header: Header, properties: Iterable[Box]) -> int:
-    """The most that any coded item has: the tiles of a grid have it, the grid itself does not."""
+    """Return the most bits that any coded item has: the tiles of a grid tell them, the grid itself does not."""
     flags = [header.number(box.at + 2, 1) for box in properties if box.kind == b"av1C"]
     depths = [12 if flag & TWELVE_BIT else 10 for flag in flags if flag & HIGH_BIT_DEPTH]
     return max(depths, default=8 if flags else 12)

@@ -40,7 +40,7 @@ def look(header: Header, limits: Limits) -> Described:
 
 
 def _described(width: int, height: int, frames: int | None, has_alpha: bool) -> Described:
-    """The decoder keeps alpha, whatever it gives out; all frames of an animation at once."""
+    """Return the facts, and the pixels as the decoder keeps them: with alpha, all frames of an animation at once."""
     return Described(ImageFacts("image/gif", width, height, frames, has_alpha=has_alpha), Pixels(4, frames=frames or 1))
 
 

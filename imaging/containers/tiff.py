@@ -73,7 +73,7 @@ def _facts(page: dict[int, int], frames: int) -> Described:
 
 
 def _pixels(page: dict[int, int]) -> Pixels:
-    """Of the first page, the only one that is decoded."""
+    """Return the pixels of the first page, the only one that is decoded."""
     photometric, samples, bits = page.get(PHOTOMETRIC, 0), page.get(SAMPLES, 1), page.get(BITS, 1)
     if photometric in AT_LEAST and samples:
         samples = max(samples, AT_LEAST[photometric] + (photometric == PALETTE and samples > 1))
@@ -112,7 +112,7 @@ def _directory(header: Header, shape: Shape, at: int) -> tuple[dict[int, int], i
 
 
 def _largest(header: Header, shape: Shape, entry: int, size: int) -> int:
-    """Of the numbers of one field, which lie in its entry or, where they do not fit, where that points."""
+    """Return the largest number of one field: they lie in its entry or, if they do not fit, where that points."""
     count = header.number(entry + 4, shape.offset, shape.order)
     at = entry + shape.entry - shape.offset
     if count * size > shape.offset:

@@ -24,7 +24,7 @@ class Operation(Protocol):
         """The result's size in pixels."""
 
     def scaled(self, source: Size, size: Size) -> Size:
-        """The size to which the whole source is scaled for `cut`: at most the source's, or the result's."""
+        """Return the size to which the whole source is scaled for `cut`: at most the source's, or the result's."""
 
     def cut(self, image: Any, size: Size) -> Any:
         """`size` pixels of the scaled picture, or fewer in the same aspect where it has not so many."""

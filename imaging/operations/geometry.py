@@ -13,7 +13,7 @@ def times(size: Size, factor: float) -> Size:
 
 
 def cover(source: Size, box: Size) -> Size:
-    """The smallest size of the source's aspect that covers the box; where that is larger than the source, the source.
+    """Return the smallest size of the source's aspect that covers the box, or the source's own where that is smaller.
 
     A part of it is cut first then, and enlarged: the whole, enlarged, could be a thousand times as large as the box."""
     factor = max(box[0] / source[0], box[1] / source[1])
@@ -24,7 +24,7 @@ def cover(source: Size, box: Size) -> Size:
 
 
 def part(picture: Size, box: Size) -> Size:
-    """How much of the picture is cut for the box: the box, or the most of its aspect where the picture is smaller."""
+    """Return how much of the picture is cut for the box: its size, or the most of its aspect in a smaller picture."""
     width, height = times(box, min(1.0, picture[0] / box[0], picture[1] / box[1]))
     return min(width, picture[0]), min(height, picture[1])
 
