@@ -86,7 +86,7 @@ class MillraceTask(Task):  # type: ignore[misc]  # celery has no types
             _lanes.put(self.lane(queue), (self.name, arguments), work)
 
     def lane(self, queue: str) -> str:
-        """In which lane it goes when it comes from this queue."""
+        """Return the lane of a message that comes from this queue."""
         del queue
         return str(self.name)
 
@@ -95,13 +95,13 @@ class MillraceTask(Task):  # type: ignore[misc]  # celery has no types
         return partial(self.run, *arguments)
 
     def _logged(self, said: Mapping[str, str], work: Work) -> None:
-        """An error that nobody foresaw is logged here, and shows where one process meets it again and again. What the
-        task was sent for is found again by the sweep and beat."""
+        """Do the work; log an error that no code foresaw, which shows where one process meets it again and again. What
+        the task was sent for is found again by the sweep and beat."""
         with logs.bound(**said):
             self._guard().call(partial(_unless_away, work))
 
     def _guard(self) -> Guard:
-        """One for each thread, without a rest: other work of the same task is not to wait."""
+        """Return the guard of this thread. It has no rest: other work of the same task is not to wait."""
         if not hasattr(_guards, self.name):
             setattr(_guards, self.name, Guard(f"task.{self.name}", most_rest_seconds=0))
         found: Guard = getattr(_guards, self.name)
@@ -109,8 +109,8 @@ class MillraceTask(Task):  # type: ignore[misc]  # celery has no types
 
 
 class RestingTask(MillraceTask):
-    """Of the fleet: beat sends it again all the time. Where it ends its process, or fails in a way that nobody foresaw,
-    again and again, its message is dropped for a while."""
+    """Of the fleet: beat sends it again all the time. Where it ends its process, or fails in a way that no code
+    foresaw, again and again, its message is dropped for a while."""
 
     abstract = True
 
@@ -211,7 +211,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _give_back_in_time(**_: object) -> None:
-    """No exception reaches the threads of a pool. A worker with processes has begun nothing itself."""
+    """Give back what threads hold: no exception reaches those of a pool. A worker with processes has begun nothing."""
     giving_back = Timer(PATIENCE_SECONDS, give_everything_back)
     giving_back.daemon = True
     giving_back.start()

@@ -64,7 +64,7 @@ def configuration(configured: Settings, prefix: str) -> dict[str, Any]:
 
 
 def schedule(configured: Settings) -> dict[str, dict[str, Any]]:
-    """Sent by tasks/clock.py, which sees to it that a queue nobody reads does not fill up."""
+    """Return what beat sends and when. tasks/clock.py sees to it that a queue no worker reads does not fill up."""
     every = configured.work.maintenance_seconds
     periods = {
         "maintenance.wake_variants": every,

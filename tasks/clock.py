@@ -1,4 +1,4 @@
-"""Beat's scheduler, which ends when it is told to, and only then; fills no queue that nobody reads; and goes on when
+"""Beat's scheduler, which ends when it is told to, and only then; fills no queue without a reader; and goes on when
 this host's clock is set.
 
 Messages have no time at which they expire: that would be compared with another host's clock, and a worker whose clock
@@ -85,7 +85,7 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
         return Queues(settings.load())
 
     def _look_at_the_clock(self) -> None:
-        """What was to come a second later would else come when the clock says so again, which may be in a year."""
+        """Begin the periods anew if the clock was set: it may take a year until it says again what was to come next."""
         started = _started()
         if abs(started - self._started) < timedelta(seconds=SET_SECONDS):
             return
@@ -106,5 +106,5 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
 
 
 def _started() -> datetime:
-    """When this machine started, as its clock has it now."""
+    """Return when this machine started, as its clock has it now."""
     return clock.now() - timedelta(seconds=time.monotonic())

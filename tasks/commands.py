@@ -12,9 +12,9 @@ from storage.registry import with_one_owner
 from storage.staging.staging import Staging
 
 Worker = Literal["ingest", "interactive", "variants", "maintenance", "all"]
-"""`interactive` renders what somebody waits for and nothing else, `variants` that and every backlog; `maintenance` does
-jobs, repair and gc. `all` does the work of all of them, in one process: with threads it can own a store that has one
-owner."""
+"""`interactive` renders what a request waits for and nothing else, `variants` that and every backlog; `maintenance`
+does jobs, repair and gc. `all` does the work of all of them, in one process: with threads it can own a store that has
+one owner."""
 
 Pool = Literal["prefork", "threads"]
 
@@ -23,7 +23,7 @@ RECEIVERS = 2
 
 
 def celery() -> list[str]:
-    """Whatever directory it is started in: a folder there that is called `tasks` or `core` is not ours."""
+    """Return a command for any directory: a folder in it that is called `tasks` or `core` is not ours."""
     return [sys.executable, "-Pm", "tasks.celery_program"]
 
 

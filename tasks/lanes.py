@@ -45,7 +45,7 @@ class Lane:
             thread.start()
 
     def close(self) -> None:
-        """Nothing is begun any more."""
+        """Begin nothing any more."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -94,7 +94,7 @@ class Lanes:
         lane.put(key, work)
 
     def close(self, seconds: float) -> None:
-        """What is under way may end within so many seconds; what waits is left to others."""
+        """Let what is under way end within so many seconds; what waits is left to others."""
         until = time.monotonic() + seconds
         for lane in self._lanes.values():
             lane.close()

@@ -53,7 +53,7 @@ def start_policy() -> None:
 
 @app.task(name="maintenance.repair_replicas", base=RestingTask)  # type: ignore[untyped-decorator]  # celery has no types
 def repair_replicas() -> None:
-    """Again as long as something is due, whatever became of what was: others may wait behind what nobody can repair."""
+    """Repair again as long as any is due, even if none was mended: others may wait behind what nothing can repair."""
     repair.repair(services())
     if services().metadata.repairs.is_any_due():
         services().hints.repair()

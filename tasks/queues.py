@@ -21,7 +21,7 @@ ANSWER_SECONDS = 3
 
 
 def window(settings: Settings, name: str) -> int:
-    """How many hints may wait in this queue."""
+    """Return how many hints may wait in this queue."""
     work = settings.work
     return WINDOWS.get(name, work.window_factor * work.ingest_concurrency)
 
@@ -41,8 +41,8 @@ class Queues:
         return self._open().depth(name)
 
     def room(self, name: str) -> int:
-        """How many hints this queue still takes. Where Redis is full, what waits beyond the windows goes first: a full
-        Redis takes no message and gives none away, so it would stay full."""
+        """Return how many hints this queue still takes. Where Redis is full, what waits beyond the windows goes first:
+        a full Redis takes no message and gives none away, so it would stay full."""
         try:
             waiting = self.depth(name)
         except BrokerFull:

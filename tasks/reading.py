@@ -1,4 +1,4 @@
-"""Says again and again that a queue is read, so that `/readyz` and `millrace doctor` can say which one nobody reads.
+"""Says again and again that a queue is read, so that `/readyz` and `millrace doctor` can say which one no worker reads.
 
 A worker's own loop says it, between two messages: no thread of it does, so a worker that is stopped, hangs, or has lost
 Redis says nothing. It also forks, which a thread within a call to PostgreSQL would not survive well.
