@@ -12,12 +12,12 @@ _COMPLAINT = re.compile(r"\b(fatal|panic|\w*error|\w*exception|cannot|could not|
 
 
 def complaint(log: Path, since: int) -> str:
-    """The most telling line after this position; or nothing."""
+    """Return the most telling line after this position; or nothing."""
     return telling(_lines(log, since))
 
 
 def telling(lines: Iterable[str]) -> str:
-    """The most telling of these lines: an exception's, else the last that complains, else the last; or nothing."""
+    """Return the most telling line: an exception's, else the last that complains, else the last; or nothing."""
     raised, others = "", ""
     said = ""
     for line in lines:

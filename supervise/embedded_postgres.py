@@ -134,7 +134,7 @@ class Postgres:
         self._await_children()
 
     def _await_children(self) -> None:
-        """Those of a killed server end by themselves, and no other starts on its shared memory before they have."""
+        """Wait for a killed server's children: they end by themselves; no other starts on its shared memory before."""
         deadline = time.monotonic() + CHILDREN_SECONDS
         while any(subreaper.working_in(self._cluster)) and time.monotonic() < deadline:
             time.sleep(0.02)

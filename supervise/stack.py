@@ -22,7 +22,7 @@ _PATIENCE: StopLadder = ((signal.SIGTERM, 9.0), (signal.SIGKILL, 1.0))
 
 
 def of_web(web: Web, address: Address) -> dict[str, str]:
-    """What the web server alone is told: what was asked for on the command line, and the name in HOST if it is one."""
+    """Return what the web server alone is told: what the command line asks for, and the name in HOST if it is one."""
     found = {
         "MILLRACE_WEB__ALLOW_ANONYMOUS": str(web.allow_anonymous).lower(),
         "MILLRACE_WEB__STOP_DELAY_SECONDS": str(_stop_delay(web)),
@@ -33,7 +33,7 @@ def of_web(web: Web, address: Address) -> dict[str, str]:
 
 
 def _stop_delay(web: Web) -> float:
-    """Nothing waits for a balancer where there is none: who has one says so by setting it."""
+    """Return the delay that is set, else 0: an operator with a balancer sets it, and without one nothing waits."""
     return web.stop_delay_seconds if "stop_delay_seconds" in web.model_fields_set else 0
 
 

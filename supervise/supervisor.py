@@ -1,8 +1,8 @@
 """Keeps a stack of children running: what dies is started again, for ever, and never takes another one with it.
 
 A child that dies again soon is started again after a pause that grows with every death, and shows among the host's
-troubles. Only a start that cannot work ends the stack: a child that ends by itself before it was ever ready. Whatever
-happens, `stop` leaves no descendant behind.
+troubles. Only a start that cannot work ends the stack: a child that ends by itself before it was ever ready. In every
+case `stop` leaves no descendant behind.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Supervisor:
         subreaper.end(())
 
     def _bury(self, slot: _Slot) -> None:
-        """It has ended: start it again, at once or later."""
+        """Start a child again that has ended, at once or later."""
         name, why = slot.service.name, processes.cause(slot.child)
         subreaper.end(self._pids())  # it may have left children that hold its port or its files
         if not slot.was_ready and slot.child.process.returncode >= 0:
@@ -152,7 +152,7 @@ class Supervisor:
         self._say(f"{name} died ({why}); {when}")
 
     def _put_off(self, slot: _Slot, why: str) -> str:
-        """The start that comes next; returns when that is, for people."""
+        """Put off the start that comes next; returns when that is, in words for people."""
         now = time.monotonic()
         slot.deaths += 1
         if slot.deaths == 1:
