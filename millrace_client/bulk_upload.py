@@ -52,7 +52,7 @@ class Progress(Protocol):
         """So many bytes more; negative where a failed attempt is taken back."""
 
     def accepted(self, count: int = 1) -> None:
-        """So many files more; negative where one that was accepted is lost."""
+        """Count so many files more; negative where one that was accepted is lost."""
 
     def ended(self, *, ready: bool) -> None: ...
 
@@ -91,7 +91,7 @@ class Result:
             self.accepted_bytes += size
 
     def count_sent_again(self, size: int) -> None:
-        """One that was accepted is lost, and is to be accepted once more."""
+        """Count a file that was accepted and is lost, and is to be accepted once more."""
         with self._lock:
             self.accepted -= 1
             self.accepted_bytes -= size
@@ -265,7 +265,7 @@ class _Body:
 
 
 def idempotency_key(path: str, sha256: bytes, run_id: str = "") -> str:
-    """The same for the same content under the same asset path: in any run, or in the one that is named."""
+    """Return the same key for the same content under the same asset path: in any run, or in the one that is named."""
     parts = [os.fsencode(path), sha256, *([run_id.encode()] if run_id else [])]
     return "content-" + hashlib.sha256(b"\0".join(parts)).hexdigest()
 

@@ -21,8 +21,8 @@ class Source:
 
 
 def find(starts: Iterable[Path], into: str, only: str | None = None) -> list[Source]:
-    """Every regular file below the directories, and files that are named themselves. Links to files are followed, links
-    to directories are not. What cannot be looked at is in the list too, so that sending it reports why."""
+    """Return every regular file below the directories, and files that are named themselves. Follows links to files, not
+    to directories. What cannot be looked at is in the list too, so that sending it reports why."""
     prefix = "/" + into.strip("/")
     found = []
     for start in starts:
@@ -44,7 +44,7 @@ def _walk(directory: Path) -> list[Path]:
 
 
 def _size(file: Path) -> int | None:
-    """None: there is nothing to send, as with a socket."""
+    """Return the bytes of a file, 0 where it cannot be looked at. None: there is nothing to send, as with a socket."""
     try:
         status = file.stat()
     except OSError:
