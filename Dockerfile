@@ -12,7 +12,7 @@ RUN ["/opt/millrace/bin/pip", "wheel", "--require-hashes", "--no-build-isolation
 COPY . .
 # From those wheels and nowhere else: what Millrace itself needs, without the tools of development.
 RUN ["/opt/millrace/bin/pip", "install", "--no-index", "--find-links", "/wheels", "--no-build-isolation", "--editable", ".[rocksdb]"]
-# Now and once: nobody may write here later, and every start would compile all of it.
+# Now and once: no process may write here later, and every start would compile all of it.
 RUN ["/opt/millrace/bin/python", "-m", "compileall", "-q", "."]
 
 FROM python:3.13.14-slim-trixie
@@ -22,8 +22,8 @@ RUN ["install", "--directory", "--owner=millrace", "--group=millrace", "--mode=0
 COPY --from=build /opt/millrace /opt/millrace
 COPY --from=build /srv/millrace /srv/millrace
 ENV PATH=/opt/millrace/bin:$PATH PYTHONDONTWRITEBYTECODE=1 MILLRACE_HOME=/var/lib/millrace HOST=0.0.0.0 PORT=8080
-# A container listens for whoever its port is published to, and there are no keys: publish it to 127.0.0.1, or to a proxy
-# that knows its users.
+# A container listens for every client that its port is published to, and there are no keys: publish it to 127.0.0.1, or
+# to a proxy that knows its users.
 ENV MILLRACE_WEB__ALLOW_ANONYMOUS=true
 WORKDIR /srv/millrace
 USER millrace

@@ -94,7 +94,7 @@ class Asked:
 
 
 def ask(port: int, path: str, body: bytes, *, rounds: int = ASKED) -> Asked:
-    """As an honest client from an address of its own: is it alive, an upload, a picture."""
+    """Ask as an honest client from an address of its own: is it alive, an upload, a picture."""
     asked = Asked([], [])
     wanted = (("GET", "/livez", 200), ("POST", "/assets/honest", 202), ("GET", path, 200))
     for _ in range(rounds):
@@ -117,7 +117,8 @@ def ask(port: int, path: str, body: bytes, *, rounds: int = ASKED) -> Asked:
 
 
 def measure(directory: Path, advance: Callable[[str], None]) -> tuple[Comparison, list[str]]:
-    """The honest client's 95th percentile beside the crowd, and alone; and what it was refused."""
+    """Measure the honest client's 95th percentile beside the crowd, and alone; return it with what the client was
+    refused."""
     small = pictures.small()
     compared = Comparison("ms p95, beside 1,500")
     with Millrace(directory / "crowd", "") as ours:
@@ -134,7 +135,7 @@ def measure(directory: Path, advance: Callable[[str], None]) -> tuple[Comparison
 
 
 def _stored(port: int, path: str, body: bytes) -> int:
-    """The number of its entry, once it is stored."""
+    """Upload a body, and return the number of its entry once it is stored."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("POST", path, body, {"Prefer": "wait=60", "Content-Type": "image/jpeg"})
     answer = connection.getresponse()

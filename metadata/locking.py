@@ -13,11 +13,11 @@ Who decides by a row has locked it before, and reads it after that: a statement 
 it began, so locks are taken in one statement and rows are read in a later one, which may travel in the same message
 (`with_next`). Who will write a row locks it for that
 at once: two who share a lock and then both want more wait for each other. Gc, moves and evictions go against the
-stream of writers: they wait for no row (`SKIP LOCKED`), and leave what somebody holds.
+stream of writers: they wait for no row (`SKIP LOCKED`), and leave what another transaction holds.
 
-Stores are locked by name, so they need no row, and in PostgreSQL's own lock table, whose waiters stand in a queue: who
-wants a store alone is overtaken by nobody. Row locks have no such queue, and sharers who come and go would keep such a
-one waiting for ever.
+Stores are locked by name, so they need no row, and in PostgreSQL's own lock table, whose waiters stand in a queue: no
+other transaction overtakes one that wants a store alone. Row locks have no such queue, and sharers who come and go
+would keep such a one waiting for ever.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _STORES = 0x73746F72
 
 
 def store_keys(names: Collection[str]) -> list[int]:
-    """In the order in which they are to be locked. Stores that share a key by chance share a lock, which harms
-    nobody."""
+    """Return the keys of these stores in the order in which they are to be locked. Stores that share a key by chance
+    share a lock, which does no harm."""
     hashes = (hashlib.sha256(name.encode()).digest() for name in names)
     return sorted({int.from_bytes(digest[:4], "big", signed=True) for digest in hashes})
 
@@ -64,30 +64,31 @@ _SHARED = select(func.pg_advisory_xact_lock_shared(_STORES, _KEYS.c.key)).select
 
 
 def settle_names(connection: Connection) -> None:
-    """Until COMMIT nobody else decides about objects that nothing names."""
+    """Keep other transactions until COMMIT from deciding about objects that nothing names."""
     with_next(connection, _NAMES_ARE_SETTLED)
 
 
 def take_promotions(connection: Connection, name: str) -> None:
-    """Until COMMIT nobody else promotes to this store, or evicts what is too much."""
+    """Keep other transactions until COMMIT from promoting to this store, and from evicting what is too much."""
     key = int.from_bytes(hashlib.sha256(f"promote:{name}".encode()).digest()[:8], "big", signed=True)
     with_next(connection, select(func.pg_advisory_xact_lock(key)))
 
 
 def share_stores(connection: Connection, names: Collection[str]) -> None:
-    """Until COMMIT nobody says anything else of these stores."""
+    """Keep other transactions until COMMIT from saying anything else of these stores."""
     if names:
         with_next(connection, _SHARED, {"store_keys": store_keys(names)})
 
 
 def take_store(connection: Connection, name: str) -> None:
-    """Until COMMIT nobody begins anything in this store, and who had begun has ended."""
+    """Wait until what transactions began in this store has ended, and keep others from beginning anything until
+    COMMIT."""
     [key] = store_keys([name])
     with_next(connection, select(func.pg_advisory_xact_lock(_STORES, key)))
 
 
 def closed(names: Select[tuple[str]]) -> Select[tuple[str]]:
-    """Of these stores, those that take nothing new."""
+    """Select those of these stores that take nothing new."""
     return select(store.c.name).where(store.c.name.in_(names), store.c.state != "active").order_by(store.c.name)
 
 
@@ -100,7 +101,7 @@ _CLOSED = closed(select(_NAMES.c.name))
 
 
 def closed_stores(connection: Connection, names: Collection[str]) -> list[str]:
-    """Those that take nothing new. To be believed where `share_stores` came before."""
+    """Return those of these stores that take nothing new. To be believed where `share_stores` came before."""
     return list(connection.scalars(_CLOSED, {"names": sorted(names)}))
 
 
@@ -109,19 +110,20 @@ def refused(names: Collection[str]) -> Superseded:
 
 
 def lock_replicas(connection: Connection, sha256: bytes) -> None:
-    """All replicas of a blob, for whatever is done to them next."""
+    """Lock all replicas of a blob, for any change of them."""
     own = select(replica.c.store).where(replica.c.blob == sha256).order_by(replica.c.store)
     with_next(connection, own.with_for_update())
 
 
 def lock_blob(connection: Connection, sha256: bytes) -> None:
-    """And all its replicas."""
+    """Lock a blob and all its replicas."""
     with_next(connection, select(blob.c.sha256).where(blob.c.sha256 == sha256).with_for_update(key_share=True))
     lock_replicas(connection, sha256)
 
 
 def lock_free_replicas(connection: Connection, blobs: Collection[bytes]) -> set[bytes]:
-    """All replicas of those blobs of which nobody holds one; returns these. Waits for nobody."""
+    """Lock, without waiting, all replicas of those blobs of which no other transaction holds one; return these
+    blobs."""
     own = select(replica.c.blob, replica.c.store).where(replica.c.blob.in_(blobs))
     everything = connection.execute(own).all()
     free = set(connection.execute(own.with_for_update(skip_locked=True)).all())
@@ -129,7 +131,8 @@ def lock_free_replicas(connection: Connection, blobs: Collection[bytes]) -> set[
 
 
 def lock_free_blob(connection: Connection, sha256: bytes) -> bool:
-    """The blob and its replicas, without waiting. False: somebody holds one of them, or the blob is gone."""
+    """Lock the blob and its replicas without waiting. False: another transaction holds one of them, or the blob is
+    gone."""
     own = select(blob.c.sha256).where(blob.c.sha256 == sha256)
     if connection.execute(own.with_for_update(skip_locked=True)).first() is None:
         return False

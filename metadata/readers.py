@@ -31,7 +31,7 @@ class Readers:
         self._database.write(_note, sorted(names), here, connections)  # in one order: no deadlocks
 
     def unread(self, here: UUID | None) -> list[Unread]:
-        """Say which queues nobody reads. `here`: the host whose own queue and sweep have to be there."""
+        """Say which queues no process reads. `here`: the host whose own queue and sweep have to be there."""
         return self._database.read(_unread, here)
 
 
@@ -50,7 +50,7 @@ def _note(connection: Connection, names: list[str], here: str | None, connection
 
 
 def _unread(connection: Connection, here: UUID | None) -> list[Unread]:
-    """One statement: one moment, and the time of it."""
+    """Read all words in one statement: one moment, and the time of it."""
     sweeps = select(func.concat(queues.sweep_of(""), cast(host.c.id, Text)), host.c.last_seen)
     words = union_all(select(reader.c.queue, reader.c.last_seen), sweeps).subquery()
     rows = connection.execute(select(words, func.now())).all()

@@ -122,7 +122,8 @@ def to_replica(row: AnyRow) -> Replica:
 
 
 def failures() -> Select[Any]:
-    """The path of a variant's failure is that of an asset that shows the variant; a source's, of one that has it."""
+    """Select failures with their paths: of a variant's failure that of an asset that shows the variant; of a source's,
+    that of an asset that has it."""
     shown = (
         select(asset.c.path_text)
         .join_from(asset_variant, asset, asset.c.id == asset_variant.c.asset_id)

@@ -1,8 +1,8 @@
 """The placement rules in force: one row, so that no process removes what another one's settings ask for.
 
-Whoever removes a replica because no rule names it says in its transaction which rules it means, and holds the row until
-COMMIT. Rules are put in force by an explicit act; in a database that has none yet, by the first who uses a store or
-asks.
+A process that removes a replica because no rule names it says in its transaction which rules it means, and holds the
+row until COMMIT. Rules are put in force by an explicit act; in a database that has none yet, by the first process that
+uses a store or asks.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ class PlacementRules:
         self._database = database
 
     def in_force(self) -> tuple[Rules, datetime] | None:
-        """And since when. None: nobody has asked yet."""
+        """Return the rules in force, and since when they are. None: no process has asked yet."""
         return self._database.read(_in_force)
 
     def are_in_force(self, own: Rules) -> bool:
-        """Where there are none yet, these are, from now on."""
+        """Return whether these rules are in force. Where there are none yet, these are, from now on."""
         return self._database.run(are_in_force, own)
 
     def put_in_force(self, own: Rules) -> None:
-        """Waits for those that remove something by the old ones just now."""
+        """Put these rules in force, after waiting for transactions that remove something by the old ones just now."""
         self._database.run(_put_in_force, own)
 
 
 def are_in_force(connection: Connection, own: Rules) -> bool:
-    """If so, until COMMIT."""
+    """Return whether these rules are in force; if so, they stay so until COMMIT."""
     held = select(placement_rules.c.fingerprint).with_for_update(read=True)
     found = connection.scalar(held)
     if found is None:

@@ -35,44 +35,46 @@ class Stores:
         self._database = database
 
     def states(self) -> Mapping[str, StoreState]:
-        """Of the stores of which something was said."""
+        """Return the state of each store of which something was said."""
         return self._database.read(collection.states)
 
     def set_state(self, wanted: StoreState) -> None:
-        """From its COMMIT on nobody begins anything in the store by what was said before. Waits for those who are at
-        that just now, and those who come later wait for it."""
+        """Say what becomes of a store: from the COMMIT on no process begins anything there by what was said before.
+        Waits for transactions that are at that just now, and later ones wait for this."""
         self._database.run(_set_state, wanted)
 
     def is_new(self, name: str) -> bool:
-        """Has it no replica, and had it never a marker? One that is reserved or wanted is in no store yet."""
+        """Return whether the store has no replica and never had a marker. A replica that is reserved or wanted is in no
+        store yet."""
         return self._database.read(_is_new, name)
 
     def lacks_identity(self, name: str) -> bool:
-        """Has it replicas, though nobody knows that it ever had a marker?"""
+        """Return whether the store has replicas, though the database never heard that it had a marker."""
         return self._database.read(_lacks_identity, name)
 
     def identified(self, name: str, own: Rules | None = None) -> None:
-        """It has its marker, and is new no more. Where no rules are in force yet, `own` are from now on, and so before
-        anything lies in it by them: a process with others that asks first would take that away."""
+        """Note that the store has its marker, and is new no more. Where no rules are in force yet, `own` are from now
+        on, and so before anything lies in it by them: a process with other rules that asks first would take that
+        away."""
         self._database.run(_identified, name, own)
 
     def count(self, name: str, after: bytes) -> Counted:
-        """Replicas that are recorded in a store, reserved ones left out, within one stretch."""
+        """Count replicas that are recorded in a store, reserved ones left out, within one stretch."""
         return self._database.read(stretches.count, name, after, true())
 
     def abandon(self, name: str) -> None:
-        """In a store that takes nothing new, what is reserved and not confirmed becomes garbage, and who reserved it
-        plans again."""
+        """Turn what is reserved and not confirmed in a store that takes nothing new into garbage; the process that
+        reserved it plans again."""
         while self._database.run(_abandon, name):
             pass
 
     def page(self, name: str, after: bytes, limit: int) -> list[Replica]:
-        """Its recorded replicas in the order of their hashes, healthy or not."""
+        """Return its recorded replicas in the order of their hashes, healthy or not."""
         return self._database.read(_page, name, after, limit)
 
     def drop(self, leaving: Replica, stays: Replica) -> bool:
-        """The replica goes, and its object is garbage, while another one stays healthy and stands for what it stood
-        for. False: that one is not, or the first is another by now; nothing changed."""
+        """Drop a replica and make its object garbage, while another one stays healthy and stands for what it stood for.
+        False: that one is not healthy, or the first is another by now; nothing changed."""
         return self._database.run(_drop, leaving, stays)
 
 
@@ -96,7 +98,8 @@ def _set_state(connection: Connection, wanted: StoreState) -> None:
 
 
 def _holds(name: str) -> ColumnElement[bool]:
-    """By the index: where nearly all of a table fits, PostgreSQL would look through it for the first that does."""
+    """Return the condition that the store has a healthy replica, to be looked up by the index: where nearly all of a
+    table fits, PostgreSQL would look through it for the first that does."""
     here = select(true()).where(replica.c.store == name, replica.c.state == "healthy")
     return stretches.is_any(here.order_by(replica.c.blob))
 
@@ -114,11 +117,11 @@ def _lacks_identity(connection: Connection, name: str) -> bool:
 
 
 def _abandon(connection: Connection, name: str) -> int:
-    """How many were looked at. Nobody reserves there any more, so one that is not confirmed when it is locked here
-    never will be."""
+    """Abandon some reservations, and return how many were looked at. No process reserves there any more, so one that is
+    not confirmed when it is locked here never will be."""
     locking.share_stores(connection, [name])
     if not locking.closed_stores(connection, [name]):
-        return 0  # somebody reopened it
+        return 0  # it is open again
     reserved = (replica.c.store == name, replica.c.state == "pending")
     found = connection.scalars(select(replica.c.blob).where(*reserved).limit(ABANDONED)).all()
     held = select(blob.c.sha256).where(blob.c.sha256.in_(found)).order_by(blob.c.sha256)

@@ -59,7 +59,8 @@ def beat(
     connections: int | None = None,
     told_until: datetime | None = None,
 ) -> datetime:
-    """The host lives. Call it first in a transaction: `host_now` is compared with its beginning, which is returned."""
+    """Record that the host lives. Call it first in a transaction: `host_now` is compared with the transaction's
+    beginning, which is returned."""
     said = {"id": host_id, "host_now": host_now, "connections": connections, "told_until": told_until}
     found: datetime = connection.execute(_HEARTBEAT, said).scalar_one()
     return found

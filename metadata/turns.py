@@ -22,11 +22,11 @@ class Turns:
         self._database = database
 
     def take(self, name: str, lease: timedelta) -> UUID | None:
-        """A token for `lease`, unless another holder has the turn."""
+        """Take the turn for `lease`, and return its token. None: another holder has the turn."""
         return self._database.run(_take, name, lease)
 
     def renew(self, name: str, token: UUID, lease: timedelta) -> bool:
-        """To `lease` from now. False: it is another's by now."""
+        """Extend the turn to `lease` from now. False: it is another's by now."""
         statement = (
             update(turn)
             .where(turn.c.name == name, turn.c.token == token)

@@ -1,7 +1,7 @@
 """Indexes and a running sum, so that no question reads more the more there is.
 
 `promoted_bytes` is written by a trigger, so that no way in which a copy comes or goes can forget it, and only added to,
-so that nobody waits for its rows.
+so that no transaction waits for its rows.
 
 Revision ID: 0008
 """

@@ -1,6 +1,6 @@
-"""Garbage says whether somebody may be deleting it.
+"""Garbage says whether gc may be deleting it.
 
-Of what is there nobody knows that.
+Of what is there already that is not known: it counts as given out.
 
 Revision ID: 0012
 """

@@ -1,4 +1,4 @@
-"""A source that cannot be decoded is one failure, whatever was asked of it.
+"""A source that cannot be decoded is one failure, however many variants were asked of it.
 
 Revision ID: 0014
 """

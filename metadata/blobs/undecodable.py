@@ -91,7 +91,7 @@ def settle(connection: Connection, source: bytes, reason: FailureReason, *, fram
 
 
 def retry(connection: Connection, failure_id: UUID) -> None:
-    """Start all that failed with it anew; twice, because some may be asked for until the failure is gone."""
+    """Start anew all that failed with it; twice, because some may be asked for until the failure is gone."""
     source = _source(connection, failure_id)
     if source is not None:
         _revive(connection, source)

@@ -89,7 +89,7 @@ class Outbox:
         return renumbered
 
     def refill(self) -> int:
-        """An event for everything there is, for a catalogue that was lost or never begun; returns how many."""
+        """Note an event for everything there is, for a catalogue that was lost or never begun; return how many."""
         filled = 0
         for turn, start in ((_refill_assets, UUID(int=0)), (_refill_tombstones, UUID(int=0)),
                             (_refill_variants, UUID(int=0)), (_refill_counters, b"")):  # fmt: skip
@@ -101,7 +101,7 @@ class Outbox:
 
 
 def _renumber(connection: Connection, up_to: int) -> int:
-    """Some of them: after a refill there are as many as there is of everything."""
+    """Renumber some of the events, and return how many: after a refill there are as many as there is of everything."""
     some = (
         select(catalogue_event.c.id).where(catalogue_event.c.id <= up_to).order_by(catalogue_event.c.id).limit(REFILL)
     )

@@ -37,8 +37,8 @@ class Uploads:
         connections: int | None = None,
         told_until: datetime | None = None,
     ) -> datetime:
-        """The host lives, and holds these. What is recorded stays so; what was feared lost with the host is not.
-        Returns PostgreSQL's time of this word.
+        """Announce that the host lives, and holds these. What is recorded stays so; what was feared lost with the host
+        is not. Returns PostgreSQL's time of this word.
 
         `connections`: how many its processes may open to PostgreSQL; None: as it said before.
         `told_until`: the time of an earlier word, after which the host looked through all that it had accepted and told
@@ -48,15 +48,17 @@ class Uploads:
         return at
 
     def find(self, upload_id: UUID, *, host_lost: timedelta) -> Ingest | None:
-        """What the database can say of an upload. None: it was never announced or recorded, or that is long ago."""
+        """Return what the database can say of an upload. None: it was never announced or recorded, or that is long
+        ago."""
         return self._database.read(_find, upload_id, host_lost)
 
     def fate_on(self, host_id: UUID, accepted_at: datetime, *, host_lost: timedelta) -> Fate:
-        """What can be said of an upload that no row tells of, and that this host accepted when its clock said so."""
+        """Return what can be said of an upload that no row tells of, and that this host accepted when its clock said
+        so."""
         return self._database.read(_fate_on, host_id, accepted_at, host_lost)
 
     def mark_lost_hosts(self, host_lost: timedelta) -> int:
-        """Announced uploads of hosts silent for so long become visible failures; returns how many."""
+        """Turn announced uploads of hosts silent for so long into visible failures; return how many."""
         return self._database.run(_mark_lost_hosts, host_lost)
 
 
@@ -126,9 +128,9 @@ def _find(connection: Connection, upload_id: UUID, host_lost: timedelta) -> Inge
 
 
 def _fate_on(connection: Connection, host_id: UUID, accepted_at: datetime, host_lost: timedelta) -> Fate:
-    """A host that was never heard of may have died before its first word, or be an invention: both are silent. One that
-    lives has to have told of all that it had accepted by a time that is long after: an id is made a moment before its
-    upload is accepted."""
+    """Judge by the last word of the host. A host that was never heard of may have died before its first word, or be an
+    invention: both are silent. One that lives has to have told of all that it had accepted by a time that is long
+    after: an id is made a moment before its upload is accepted."""
     query = select(host.c.last_seen < func.now() - host_lost, host.c.clock_offset, host.c.told_until)
     row = connection.execute(query.where(host.c.id == host_id)).one_or_none()
     silent, offset, told_until = (None, None, None) if row is None else row

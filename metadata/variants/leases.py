@@ -81,7 +81,7 @@ _TAKE = (
 
 
 def lease(connection: Connection, source: bytes, lease: timedelta, one: UUID | None) -> list[LeasedVariant]:
-    """One statement, so one round trip."""
+    """Lease due variants of a source in one statement, so in one round trip."""
     taken = connection.execute(_TAKE, {"of_source": source, "lease": lease, "one": one})
     return [replace(rows.to_leased(row), more=row.more) for row in taken]
 

@@ -20,7 +20,7 @@ BATCH = 500
 
 
 def remake(connection: Connection, sha256: bytes) -> list[bytes]:
-    """Returns the sources of the variants that are pending again; none while a copy is good or on its way."""
+    """Make lost variants pending again, and return their sources; none while a copy is good or on its way."""
     if not _is_lost(connection, sha256):
         return []
     made = (variant.c.blob == sha256, variant.c.state == "ready")
@@ -49,7 +49,7 @@ def remake(connection: Connection, sha256: bytes) -> list[bytes]:
 
 
 def _is_lost(connection: Connection, sha256: bytes) -> bool:
-    """Under locks on the blob and all its replicas."""
+    """Return whether no copy is good or on its way, under locks on the blob and all its replicas."""
     held = select(blob.c.sha256).where(blob.c.sha256 == sha256).with_for_update()
     if connection.scalar(held) is None:
         return False
@@ -60,7 +60,8 @@ def _is_lost(connection: Connection, sha256: bytes) -> bool:
 
 
 def _good_ones(connection: Connection, sources: Select[tuple[bytes]]) -> set[bytes]:
-    """Those of them that have a good replica, which stays good until COMMIT. One that somebody is at may be none."""
+    """Return those of the sources that have a good replica, which stays good until COMMIT. A replica that another
+    transaction holds may be none."""
     good = select(replica.c.blob).where(replica.c.blob.in_(sources), replica.c.state == "healthy").limit(BATCH)
     return set(connection.scalars(good.with_for_update(read=True, skip_locked=True)))
 

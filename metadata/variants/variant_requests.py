@@ -64,7 +64,8 @@ def _made(
 
 
 def _kept(connection: Connection, source: bytes, hashes: Sequence[bytes]) -> dict[bytes, UUID]:
-    """Those that are there and stay until COMMIT. One that failed may be forgotten just now, and is to be made anew."""
+    """Return the ids of those variants that are there and stay until COMMIT. One that failed may be forgotten just now,
+    and is to be made anew."""
     if not hashes:
         return {}
     query = select(variant.c.recipe_hash, variant.c.id).where(

@@ -63,40 +63,40 @@ class Variants:
         return self._database.run(_want, asset_id, source, want)
 
     def of_asset(self, asset_id: UUID) -> list[Variant]:
-        """One for each profile, and each set of parameters, that it was asked for with."""
+        """Return one variant for each profile, and each set of parameters, that it was asked for with."""
         return self._database.read(of_asset, asset_id)
 
     def find(self, asset_id: UUID, recipe_hash: bytes) -> Variant | None:
         return self._database.read(_find, asset_id, recipe_hash)
 
     def path_of(self, source: bytes) -> str:
-        """Of the asset accepted last that shows a variant of this blob, as far as `SHOWING` of them tell; the root
-        where none does any more."""
+        """Return the path of the asset accepted last that shows a variant of this blob, as far as `SHOWING` of them
+        tell; the root where none does any more."""
         return self._database.read(_path_of, source)
 
     def states(self, ids: Collection[UUID]) -> Mapping[UUID, VariantState]:
-        """Of those that exist."""
+        """Return the states of those that exist."""
         query = select(variant.c.id, variant.c.state).where(variant.c.id.in_(ids))
         return self._database.read(
             lambda connection: {row.id: VariantState(row.state) for row in connection.execute(query)}
         )
 
     def due_sources(self, limit: int) -> list[bytes]:
-        """Blobs with a variant that is due and that nobody holds, the longest waiting first."""
+        """Return blobs with a variant that is due and that no worker holds, the longest waiting first."""
         return self._database.read(leases.due_sources, limit)
 
     def lease(self, source: bytes, lease: timedelta, *, one: UUID | None = None) -> list[LeasedVariant]:
-        """All due variants of a blob that nobody tried yet; if there is none, one that was tried. So the first attempt
-        shares one decode, and later ones do not fail each other. `one`: this variant, if it is due."""
+        """Lease all due variants of a blob that no worker tried yet; if there is none, one that was tried. So the first
+        attempt shares one decode, and later ones do not fail each other. `one`: this variant, if it is due."""
         return self._database.write(leases.lease, source, lease, one)
 
     def renew(self, leased: Sequence[LeasedVariant], lease: timedelta) -> list[LeasedVariant]:
-        """Returns those that are still ours."""
+        """Renew the leases; return those that are still ours."""
         return self._database.run(leases.renew, leased, lease)
 
     def finish(self, done: Sequence[Stored]) -> int:
-        """The objects are there: all of these are ready, in one transaction. Returns how many were still ours; bytes of
-        those that were not are due for gc.
+        """Make all of these ready, whose objects are there, in one transaction. Returns how many were still ours; bytes
+        of those that were not are due for gc.
 
         Raises:
             Superseded: a reservation is gone, or one of the stores that get the bytes later takes nothing new any more;
@@ -113,39 +113,40 @@ class Variants:
     def give_back(
         self, leased: Sequence[LeasedVariant], *, delay: timedelta, reason: FailureReason | None = None
     ) -> None:
-        """An orderly end that is not the variants' fault: the attempt does not count."""
+        """Give leases back at an orderly end that is not the variants' fault: the attempt does not count."""
         self._database.run(leases.give_back, leased, delay, reason)
 
     def failed(self, leased: Sequence[LeasedVariant], reason: FailureReason, *, final: bool, delay: timedelta) -> None:
-        """An error of the variants themselves: due again after `delay`, or, when `final`, failed and visibly so."""
+        """Record an error of the variants themselves: due again after `delay`, or, when `final`, failed and visibly
+        so."""
         self._database.run(_fail, leased, reason, final, delay)
 
     def undecodable(self, source: bytes, reason: FailureReason, *, frames: bool) -> None:
-        """Nothing can be made from these bytes, or nothing with all `frames`: one visible failure, and all that waits
-        for it has failed."""
+        """Record that nothing can be made from these bytes, or nothing with all `frames`: one visible failure, and all
+        that waits for it has failed."""
         self._database.run(undecodable.settle, source, reason, frames=frames)
 
     def remake(self, sha256: bytes) -> list[bytes]:
-        """If no good copy of these bytes is left, the variants that they were are pending again. Returns the sources of
-        these; of one whose source is lost, too, nothing can be made."""
+        """Make the variants that these bytes were pending again if no good copy of the bytes is left. Return the
+        sources of these; of one whose source is lost, too, nothing can be made."""
         remade: set[bytes] = set()
         while batch := self._database.run(rerender.remake, sha256):
             remade.update(batch)
         return sorted(remade)
 
     def retry(self, variant_id: UUID) -> bool:
-        """A failed variant starts anew. False: it is not failed."""
+        """Start a failed variant anew. False: it is not failed."""
         return self._database.run(_retry, variant_id)
 
     def retry_source(self, failure_id: UUID) -> None:
-        """All that failed because a source cannot be decoded starts anew."""
+        """Start anew all that failed because a source cannot be decoded."""
         self._database.run(undecodable.retry, failure_id)
 
     def forget_source(self, failure_id: UUID) -> None:
         self._database.run(undecodable.forget, failure_id)
 
     def forget(self, variant_id: UUID) -> None:
-        """A failed variant goes with its failure: whoever asks for it again starts anew."""
+        """Delete a failed variant with its failure: a client that asks for it again starts anew."""
         self._database.run(_forget, variant_id)
 
 

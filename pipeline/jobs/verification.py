@@ -3,7 +3,8 @@
 Structure: every healthy replica is asked for by `head`, and every object that a listing shows is looked for among the
 rows. Bytes: every replica is read and its hash compared, the one that was verified longest ago first. Then whatever is
 missing or corrupt is made anew from a good replica. What has none and is a variant is rendered again; an original is in
-quarantine: its rows keep saying so, what there is of its bytes stays, and `replicas/quarantine.py` tells of it.
+quarantine: its rows keep saying so, what there is of its bytes stays, and `pipeline/replicas/quarantine.py` tells of
+it.
 
 Only what a store says counts: one that does not answer, or refuses, is asked again for a while and then left out, and
 its replicas keep their states. A replica that changes while it is looked at is another one, and is not marked.

@@ -4,7 +4,8 @@ A disk that is not mounted looks like an empty store, an empty bucket like one t
 installation's store holds the same keys. So a store is recognised before it is believed: at the first use in a process,
 whenever an object is missing, and every `FRESH_SECONDS`. The marker comes into a new store by itself: into one in which
 the database has no replica and never had an identity, and in which nothing of ours lies. Else a person puts it there
-(`millrace storage identify`), or `millrace migrate` does where it finds what the rows say (replicas/identification.py).
+(`millrace storage identify`), or `millrace migrate` does where it finds what the rows say
+(pipeline/replicas/identification.py).
 """
 
 from __future__ import annotations
