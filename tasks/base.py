@@ -211,7 +211,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _give_back_in_time(**_: object) -> None:
-    """Give back what threads hold: no exception reaches those of a pool. A worker with processes has begun nothing."""
+    """Give back what threads hold: no exception reaches a pool's. A worker with processes has begun nothing itself."""
     giving_back = Timer(PATIENCE_SECONDS, give_everything_back)
     giving_back.daemon = True
     giving_back.start()

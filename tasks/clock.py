@@ -85,7 +85,7 @@ class Clock(Scheduler):  # type: ignore[misc]  # celery has no types
         return Queues(settings.load())
 
     def _look_at_the_clock(self) -> None:
-        """Begin the periods anew if the clock was set: it may take a year until it says again what was to come next."""
+        """Begin all periods anew if the clock was set: set back by a year, it would else send nothing for that year."""
         started = _started()
         if abs(started - self._started) < timedelta(seconds=SET_SECONDS):
             return
