@@ -17,8 +17,8 @@ from pipeline.journal.writing import write
 from tasks import celery_app
 from tests.cli.storage_command import StorageCommand
 from tests.pictures import encoded, photo
+from tests.pipeline.catalogue_line import lined
 from tests.pipeline.line import Line
-from tests.pipeline.test_catalogue import lined
 from tests.pipeline.test_placement import stores
 
 

@@ -14,8 +14,8 @@ from pipeline.journal import segments
 from pipeline.journal.keys import Segment, is_segment, uncovered
 from pipeline.journal.lines import Line
 from pipeline.journal.writing import write
+from tests.pipeline.catalogue_line import bring, line
 from tests.pipeline.line import Line as Pipeline
-from tests.pipeline.test_catalogue import bring, line
 
 __all__ = ["line"]
 """The fixtures, which tests name as parameters."""

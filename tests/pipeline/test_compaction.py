@@ -17,9 +17,9 @@ from pipeline.journal import compaction, segments
 from pipeline.journal.compaction import MOST_BYTES, RUN, SMALLEST_BYTES, chosen, compact
 from pipeline.journal.keys import Segment
 from pipeline.journal.writing import write
+from tests.pipeline.catalogue_line import bring, facts, keys, line, lined
 from tests.pipeline.job_runs import run
 from tests.pipeline.line import Line
-from tests.pipeline.test_catalogue import bring, facts, keys, line, lined
 
 __all__ = ["line"]
 
