@@ -9,6 +9,7 @@ import pytest
 from database.transactions import Database
 from metadata.facade import Metadata
 from tests.metadata.made import Ingester
+from tests.metadata.promoting import SIZE
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -38,3 +39,18 @@ def query(database_url: str) -> Iterator[Query]:
 
     yield run
     connection.close()
+
+
+@pytest.fixture
+def brought(metadata: Metadata, query: Query) -> list[bytes]:
+    """Blobs of one size, in the store that their rule names."""
+    query(
+        "INSERT INTO blob (sha256, size, media_type)"
+        " SELECT sha256(n::text::bytea), %s, '' FROM generate_series(1, 16) n",
+        SIZE,
+    )
+    made = query(
+        "INSERT INTO replica (blob, store, generation, state) SELECT sha256, 'main', nextval('generation_seq'),"
+        " 'healthy' FROM blob RETURNING blob"
+    )
+    return [bytes(sha256) for (sha256,) in made]
