@@ -1,18 +1,15 @@
-"""A few rows, everything that may be done to them, and what must hold whatever was done side by side."""
+"""A few rows, and everything that may be done to them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from uuid import UUID
 
 import psycopg2
 
-from core.errors import MillraceError, NotFound, StoreUnavailable, Superseded
 from core.model import BlobFacts, FailureReason, Replica, StoreState, WantedVariant
 from core.sections import Retention
 from database.transactions import Database
@@ -21,13 +18,12 @@ from metadata.blobs.collection import Held, Keeping
 from metadata.blobs.demotion import Home, Move
 from metadata.blobs.references import Reference
 from metadata.facade import Metadata
-from tests.metadata.interleaving import Act, Course, Schedule
 from tests.metadata.made import HOUR, LEASE, NO_TIME, RULES, Ingester, manifest, want
 
 BODY = b"what all of it is about"
 BLOB = BlobFacts(hashlib.sha256(BODY).digest(), len(BODY), "image/png")
 EMPTIED = "emptied"
-"""The store of which somebody says that it takes nothing new any more."""
+"""The store that a migration or an operator says takes nothing new any more."""
 PLAIN = manifest("/first", BODY, id=UUID(int=1), asset_id=UUID(int=1))
 WANTED = want("thumb")
 MOVING, MOVING_TOO = (replace(want(name), recipe={"animated": True}) for name in ("moving", "moving too"))
@@ -43,24 +39,8 @@ RESET = "".join(
 )
 """In one message. What asked for the variant goes with its asset, and does not come back with it."""
 
-SILENT = """SELECT id FROM variant WHERE state = 'failed' AND NOT EXISTS (
-    SELECT FROM failure WHERE failure.id = variant.id OR failure.source = variant.source)"""
-
 Rows = Mapping[str, tuple[str, bool]]
 """Of each store: the state of its replica, and whether that is a copy for faster reading."""
-HOMES: Rows = {
-    "main": ("healthy", False),
-    "far": ("healthy", False),
-    "hot": ("healthy", True),
-    "sick": ("missing", False),
-    "spare": ("pending", False),
-}
-NOTHING_HOT: Rows = {store: row for store, row in HOMES.items() if store != "hot"}
-THE_LAST: Rows = {"main": ("healthy", False), "sick": ("corrupt", False)}
-ONE_HOME: Rows = {"main": ("healthy", False), "hot": ("healthy", True), "sick": ("corrupt", False)}
-ORDERLY = (Superseded, NotFound, StoreUnavailable)
-BAD_NEWS = ("mark", "renew")
-"""Who brings such may leave the blob without a good replica: what was decided before it was right."""
 
 
 @dataclass
@@ -71,7 +51,7 @@ class World:
     rows: Rows = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     sequels: list[Callable[[], object]] = field(default_factory=list)
-    """What somebody does next who began something in a race."""
+    """What an act does next that began something in a race."""
     seen: set[str] | None = None
     """By the migration that empties a store, where there is one: it lies there, and will be moved."""
 
@@ -231,130 +211,3 @@ class World:
 
     def prune(self) -> object:
         return self.metadata.retention.prune(Retention(failures_days=1e-9))
-
-
-Acts = Mapping[str, Act]
-
-
-def of_two_homes(world: World) -> Acts:
-    """By their names; what comes after a colon says of which replica."""
-    return {
-        "reserve": world.reserve,
-        "confirm": world.confirm,
-        "abandon": world.abandon,
-        "want": world.want,
-        "begin": world.begin_repair,
-        "finish": partial(world.finish, "main", "far"),
-        "drop": partial(world.drop, "main", "far"),
-        "discard": world.discard,
-        "collect": partial(world.collect, "far"),
-        "mark": partial(world.mark, "far"),
-        "demote": world.demote,
-        "promote": world.promote,
-        "set_state": world.set_state,
-        "catch-up": world.catch_up,
-    }
-
-
-def of_one_home(world: World) -> Acts:
-    return {
-        "discard": world.discard,
-        "evict": world.evict,
-        "collect": partial(world.collect, "main"),
-        "mark: main": partial(world.mark, "main"),
-        "mark: hot": partial(world.mark, "hot"),
-        "want": world.confirm_and_want,
-    }
-
-
-def of_nothing_hot(world: World) -> Acts:
-    """Each is right as long as the other one is not done."""
-    return {
-        "drop": partial(world.drop, "main", "far"),
-        "drop: back": partial(world.drop, "far", "main"),
-        "finish": partial(world.finish, "main", "far"),
-        "collect": partial(world.collect, "far"),
-        "collect: others": partial(world.collect, "main"),
-        "mark": partial(world.mark, "far"),
-        "confirm": world.confirm,
-        "give_up": world.give_up,
-    }
-
-
-def of_the_last(world: World) -> Acts:
-    return {"begin": world.begin_repair, "mark": partial(world.mark, "main"), "renew": world.renew}
-
-
-def of_a_failed_variant(world: World) -> Acts:
-    return {
-        "ask": world.ask,
-        "confirm": world.confirm_and_want,
-        "forget": world.forget,
-        "prune": world.prune,
-        "collect": partial(world.collect, "main"),
-    }
-
-
-def of_a_broken_source(world: World) -> Acts:
-    return {
-        "ask: known": partial(world.ask_for, MOVING),
-        "ask: new": partial(world.ask_for, MOVING_TOO),
-        "settle": partial(world.settle, frames=True),
-        "settle: all": partial(world.settle, frames=False),
-        "retry": world.retry_source,
-        "forget": world.forget_source,
-        "prune": world.prune,
-        "collect": partial(world.collect, "main"),
-    }
-
-
-WORLDS: Mapping[str, tuple[Rows, Callable[[World], Acts]]] = {
-    "two homes": (HOMES, of_two_homes),
-    "nothing hot": (NOTHING_HOT, of_nothing_hot),
-    "one home": (ONE_HOME, of_one_home),
-    "the last": (THE_LAST, of_the_last),
-    "a failed variant": (ONE_HOME, of_a_failed_variant),
-    "a broken source": (THE_LAST, of_a_broken_source),
-}
-
-
-def play(course: Course, world: World, acts: Sequence[tuple[str, Act]], schedule: Schedule) -> None:
-    """
-    Raises:
-        AssertionError: something does not hold that must.
-    """
-    names = [name for name, _ in acts]
-    at_a_loss: list[int] = []
-    """Who committed something when no good replica was left after it, in this order."""
-
-    def committed(number: int) -> None:
-        if not world.is_good():
-            at_a_loss.append(number)
-
-    ended = course.race([act for _, act in acts], schedule, committed)
-    told = f"{list(zip(names, ended.results, strict=True))}, {world.held()}"
-    assert not ended.deadlocks, f"they waited for each other: {told}"
-    for result in ended.results:
-        assert not isinstance(result, MillraceError) or isinstance(result, ORDERLY), told
-    for number in at_a_loss[:1]:
-        assert names[number].startswith(BAD_NEWS), f"{names[number]} took the last good replica: {told}"
-    for number in at_a_loss:
-        begun = names[number] == "begin" and isinstance(ended.results[number], Replica)
-        assert not begun, f"what may be the last of its kind is garbage: {told}"
-    for sequel in world.sequels:
-        with suppress(*ORDERLY):
-            sequel()
-    held = world.held()
-    assert held, f"nothing is left of what an asset holds: {told}"
-    if world.seen is not None:
-        assert held.keys() & {EMPTIED} <= world.seen, f"something came into a drained store: {told}, {held}"
-    if at_a_loss and "renew" not in names:
-        lost = {
-            f"{BLOB.sha256.hex()}.{world.generations[name]}" for name, row in world.rows.items() if row[0] == "healthy"
-        }
-        thrown_away = lost & {key for (key,) in world.sql("SELECT key FROM garbage WHERE NOT given_out")}
-        assert not thrown_away, f"what is good may be garbage: {told}, {held}"
-    assert not world.sql(SILENT), f"a variant failed, and no failure says so: {told}"
-    named = {f"{BLOB.sha256.hex()}.{generation} in {store}" for store, (_, generation, _) in held.items()}
-    garbage = {f"{key} in {store}" for store, key in world.sql("SELECT store, key FROM garbage")}
-    assert not named & garbage, f"a row names garbage: {told}, {named & garbage}"

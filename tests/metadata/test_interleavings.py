@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.metadata.acts import WORLDS, Acts
 from tests.metadata.interleaving import Course, OneSwitch, stops
-from tests.metadata.small_world import WORLDS, Acts, Rows, World, play
+from tests.metadata.playing import play
+from tests.metadata.small_world import Rows, World
 
 
 @pytest.fixture

@@ -20,8 +20,10 @@ from pathlib import Path
 from metadata import migrate
 from supervise.embedded_postgres import Postgres
 from supervise.processes import start, stop
+from tests.metadata.acts import WORLDS
 from tests.metadata.interleaving import Act, ByChance, Course, Every, Schedule, stops
-from tests.metadata.small_world import WORLDS, Rows, World, play
+from tests.metadata.playing import play
+from tests.metadata.small_world import Rows, World
 
 MOST = 250
 NAMED = 20
