@@ -11,8 +11,9 @@ import pytest
 from metadata.blobs import references, stretches
 from metadata.facade import Metadata
 from tests.metadata.conftest import Query
-from tests.scale.calls import Calls, methods, watch
+from tests.scale.calls import Calls
 from tests.scale.filling import fill
+from tests.scale.methods import methods, watch
 from tests.scale.plans import Plans
 
 REPLICAS = 6_000

@@ -13,8 +13,9 @@ from metadata import migrate
 from metadata.facade import Metadata
 from supervise.embedded_postgres import Postgres
 from supervise.processes import start, stop
-from tests.scale.calls import Calls, methods, watch
+from tests.scale.calls import Calls
 from tests.scale.filling import fill
+from tests.scale.methods import methods, watch
 from tests.scale.plans import Plans
 
 REPLICAS = 2_000_000
