@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import ast
-import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-ROOMS = (
-    "app",
-    "cli",
-    "coordination",
-    "core",
-    "database",
-    "imaging",
-    "metadata",
-    "millrace_client",
-    "pipeline",
-    "storage",
-    "supervise",
-    "tasks",
-)
+from tests.rooms import PYPROJECT, ROOMS, ROOT
+
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_service"}
 
@@ -46,11 +32,10 @@ def test_a_room_is_small_and_says_what_it_is(path: Path) -> None:
 
 
 def test_every_folder_of_ours_is_installed() -> None:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     ours = {
         ".".join(path.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("*") if _code(path)
     }
-    assert set(settings["tool"]["setuptools"]["packages"]) == ours | set(ROOMS)
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == ours | set(ROOMS)
 
 
 def _code(folder: Path) -> bool:

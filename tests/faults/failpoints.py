@@ -1,25 +1,11 @@
-"""Which failpoints there are, read from the sources, so that a new one is killed at without anybody listing it."""
+"""Which failpoints there are, read from the sources, so that a new one is killed at though no list names it."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-ROOMS = (
-    "app",
-    "cli",
-    "coordination",
-    "core",
-    "database",
-    "imaging",
-    "metadata",
-    "millrace_client",
-    "pipeline",
-    "storage",
-    "supervise",
-    "tasks",
-)
+from tests.rooms import ROOMS, ROOT
+
 CALL = re.compile(r"""\bfailpoint\(\s*f?"([^"]+)\"""")
 
 FOLDERS = ("accepted", "quarantine", "trash")

@@ -14,9 +14,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.faults.failpoints import ELSEWHERE, ROOT, named
+from tests.faults.failpoints import ELSEWHERE, named
 from tests.faults.stack import SETTINGS, Stack
 from tests.pictures import encoded, photo
+from tests.rooms import ROOT
 
 PATIENT = SETTINGS.replace("[work]", "[work]\nmax_unfinished = 50").replace("workers = 1", "workers = 2")
 """No entry here is guilty, however many kills meet it: none is to run alone, where its own death counts."""

@@ -33,10 +33,10 @@ from tasks import base, derive, ingest, maintenance, reading
 from tasks.clock import Clock
 from tasks.hints import CeleryHints
 from tasks.lanes import Lane
-from tests.faults.failpoints import ROOMS, ROOT
 from tests.pictures import encoded, photo
 from tests.pipeline.line import Line
 from tests.pipeline.test_sweep import Recorder
+from tests.rooms import ROOMS, ROOT
 
 Drive = Callable[[Line, ExitStack], Callable[[], object]]
 """Starts a real loop, and returns what has it turn, called again and again."""
