@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from botocore.exceptions import ReadTimeoutError
-from pydantic import SecretStr
 
 from core.errors import Corrupt, Forbidden, NotFound, StoreUnavailable
 from storage.interface import ObjectStore
@@ -23,22 +22,9 @@ from storage.s3.options import S3Options
 from storage.s3.service import make_client
 from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, ObjectStoreContract, fill, keys, read, sha256
+from tests.storage.s3_options import options
 
 _numbers = itertools.count()
-
-
-def options(endpoint: str, bucket: str, **more: Any) -> S3Options:
-    given: dict[str, Any] = {
-        "bucket": bucket,
-        "endpoint_url": endpoint,
-        "access_key_id": "test-key",
-        "secret_access_key": SecretStr("test-secret"),
-        "addressing_style": "path",
-        "multipart_threshold": 5 * MIB,
-        "multipart_part_size": 5 * MIB,
-        "multipart_jobs": 2,
-    }
-    return S3Options.model_validate(given | more)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from storage.s3.options import S3Options
 from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, fill, keys, read, sha256
 from tests.s3_server import slow_restorations
+from tests.storage.s3_options import options
 from tests.storage.s3_script import DATE, Answer, Asked, Script, script, stored
-from tests.storage.test_s3 import bucket, options
+from tests.storage.test_s3 import bucket
 
 __all__ = ["bucket", "script"]
 

@@ -12,8 +12,9 @@ from core.errors import AlreadyExists, NotFound, StoreUnavailable
 from storage.memory import MemoryOptions, MemoryStore
 from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, fill, keys, read, sha256
+from tests.storage.s3_options import options
 from tests.storage.s3_script import Answer, Asked, Script, script, stored
-from tests.storage.test_s3 import bucket, options, shared
+from tests.storage.test_s3 import bucket, shared
 
 __all__ = ["bucket", "script", "shared"]
 

@@ -22,7 +22,7 @@ WRITER = """
 import io, sys
 from storage.s3.store import S3Store
 from tests.contracts.object_store import sha256
-from tests.storage.test_s3 import options
+from tests.storage.s3_options import options
 data = b"x" * int(sys.argv[4])
 store = S3Store("main", options(sys.argv[1], sys.argv[2]))
 store.put(sys.argv[3], io.BytesIO(data), size=len(data), sha256=sha256(data), media_type="image/png")

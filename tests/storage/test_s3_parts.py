@@ -20,8 +20,9 @@ from storage.s3.multipart import MAX_PARTS, part_lengths, part_size
 from storage.s3.options import MIN_PART
 from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, Zeros, fill, keys, read, sha256
+from tests.storage.s3_options import options
 from tests.storage.s3_script import Answer, Script, open_store, script
-from tests.storage.test_s3 import bucket, options, s3, shared
+from tests.storage.test_s3 import bucket, s3, shared
 
 __all__ = ["bucket", "s3", "script", "shared"]
 

@@ -17,9 +17,9 @@ from storage.s3.errors import Outage
 from storage.s3.store import S3Store
 from tests.contracts.object_store import MIB, fill, keys, read, sha256
 from tests.storage.s3_script import Answer, Script, content, open_store, script, vouching
-from tests.storage.test_s3 import bucket, options, s3, shared
+from tests.storage.test_s3 import bucket, s3, shared
 
-__all__ = ["bucket", "options", "s3", "script", "shared"]
+__all__ = ["bucket", "s3", "script", "shared"]
 
 ABC = b"abc"
 LONG = 30.0

@@ -18,10 +18,10 @@ from botocore.exceptions import ClientError
 
 from core.errors import Forbidden, NotFound, StoreUnavailable
 from storage.interface import ObjectStore, Span
-from storage.s3.options import S3Options
 from storage.s3.store import S3Store
-from tests.contracts.object_store import LEGAL_KEYS, MIB, ObjectStoreContract, fill, keys, read, sha256
+from tests.contracts.object_store import LEGAL_KEYS, ObjectStoreContract, fill, keys, read, sha256
 from tests.rclone_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, RcloneServer, rclone_server
+from tests.storage.s3_options import options
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,19 +30,9 @@ BUCKET = "pictures"
 
 
 def open_store(server: RcloneServer, **more: Any) -> S3Store:
-    given = {
-        "bucket": BUCKET,
-        "endpoint_url": server.endpoint,
-        "access_key_id": ACCESS_KEY_ID,
-        "secret_access_key": SECRET_ACCESS_KEY,
-        "addressing_style": "path",
-        "multipart_threshold": 5 * MIB,
-        "multipart_part_size": 5 * MIB,
-        "multipart_jobs": 2,
-        "conditional_writes": "off",
-        "checksum": "md5",
-    }
-    return S3Store("main", S3Options.model_validate(given | more))
+    given = {"bucket": BUCKET, "access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
+    limits = {"conditional_writes": "off", "checksum": "md5"}
+    return S3Store("main", options(server.endpoint, **given | limits | more))
 
 
 @pytest.fixture(scope="module")

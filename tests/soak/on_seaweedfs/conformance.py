@@ -14,27 +14,18 @@ import pytest
 
 from core.errors import AlreadyExists, Forbidden, StoreUnavailable
 from storage.interface import ObjectStore
-from storage.s3.options import S3Options
 from storage.s3.store import S3Store
-from tests.contracts.object_store import LEGAL_KEYS, MIB, ObjectStoreContract, fill, keys, read, sha256
+from tests.contracts.object_store import LEGAL_KEYS, ObjectStoreContract, fill, keys, read, sha256
 from tests.seaweedfs_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, SeaweedServer, seaweedfs_server
+from tests.storage.s3_options import options
 
 BUCKET = "pictures"
 _numbers = itertools.count()
 
 
 def open_store(server: SeaweedServer, **more: Any) -> S3Store:
-    given = {
-        "bucket": BUCKET,
-        "endpoint_url": server.endpoint,
-        "access_key_id": ACCESS_KEY_ID,
-        "secret_access_key": SECRET_ACCESS_KEY,
-        "addressing_style": "path",
-        "multipart_threshold": 5 * MIB,
-        "multipart_part_size": 5 * MIB,
-        "multipart_jobs": 2,
-    }
-    return S3Store("main", S3Options.model_validate(given | more))
+    given = {"bucket": BUCKET, "access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
+    return S3Store("main", options(server.endpoint, **given | more))
 
 
 @pytest.fixture(scope="module")
