@@ -17,6 +17,7 @@ from app.client import ClientSocket
 from app.pace import HEAD_MAX, Receiving, Sending
 from app.peers import Peers, share_of
 from app.turns import Lane, Place
+from core.failpoints import failpoint
 from core.sections import Web
 
 PIECE = 8192
@@ -70,6 +71,7 @@ class Connection:
 
     def gather(self) -> bool:
         """Take what has come of a head, without waiting. Returns False at the end of the connection."""
+        failpoint("web.connection")
         try:
             data = self.sock.recv(PIECE, socket.MSG_DONTWAIT)
         except TimeoutError:

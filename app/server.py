@@ -34,7 +34,6 @@ from app.threads import Threads
 from app.turns import Lane, Place, Turns
 from core import settings
 from core.errors import Busy
-from core.failpoints import failpoint
 from core.loops import Guard, each
 
 HEAD_SECONDS = 10.0
@@ -135,7 +134,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             if self._count >= self.cfg.worker_connections:
                 self._evict()
             conn = Connection(self.cfg, sock, peer, listener.getsockname(), self._web)
-            self._await_request(conn, gather=True)
+            self._attempt(conn, partial(self._await_request, gather=True))
         return True
 
     def _await_request(self, conn: Connection, *, gather: bool = False) -> None:
@@ -164,7 +163,6 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
     def _attempt(self, conn: Connection, act: Callable[[Connection], None]) -> None:
         """Do what the connection needs; an error that was not foreseen ends this connection, and no other."""
         try:
-            failpoint("web.connection")
             act(conn)
         except Exception:
             self.log.exception("a connection ends for an error of ours")
@@ -261,7 +259,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             elif conn.place.lane is not Lane.SENDING:
                 self._turns.leave(conn.place, conn)
                 self._fetch(conn)
-                self._refuse(conn)
+                self._attempt(conn, self._refuse)
 
     def _refuse(self, conn: Connection) -> None:
         data, request_id = unreadable.answer(Busy("all threads are taken, or those that you may have", retry_after=1))

@@ -55,3 +55,16 @@ def test_an_error_with_one_connection_ends_that_one(start_web: Callable[..., Web
         other.sendall(b"Host: localhost\r\n\r\n")
         assert read_answer(other).status == 200
     assert web.workers() == workers
+
+
+def test_errors_with_connections_that_come_take_no_places_from_others(
+    start_web: Callable[..., Web], armed: Path
+) -> None:
+    threads = 8
+    web = start_web(FAILPOINTS=armed, WEB__THREADS=threads)
+    (armed / "web.connection").write_text("raise\nalways")
+    for _ in range(8 * threads + 1):
+        with web.connect() as unlucky:
+            assert unlucky.recv(1) == b""
+    (armed / "web.connection").unlink()
+    assert web.exchange(head("GET", "/livez")).status == 200
