@@ -1,6 +1,6 @@
 """The program of a process that works on one thing, alone (`pipeline/isolation/parent.py` starts it).
 
-python -m pipeline.isolated PARENT WORDS KIND ID
+python -Pm pipeline.isolated PARENT WORDS KIND ID
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ TOLD_TO_GO = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def run(configured: Settings, arguments: Sequence[str], *, size: int, text: str = "") -> FailureReason | None:
-    """Run `python -m pipeline.isolated ARGUMENTS` with `text` as its input. None: it ended in an orderly way and
+    """Run `python -Pm pipeline.isolated ARGUMENTS` with `text` as its input. None: it ended in an orderly way and
     has settled the work itself, or it was told to go.
 
     Raises:
@@ -61,7 +61,7 @@ def _begin(arguments: Sequence[str]) -> tuple[subprocess.Popen[str], int]:
     reading, writing = os.pipe()
     try:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell, ids only
-            [sys.executable, "-m", "pipeline.isolated", str(os.getpid()), str(writing), *arguments],
+            [sys.executable, "-Pm", "pipeline.isolated", str(os.getpid()), str(writing), *arguments],
             stdin=subprocess.PIPE,
             pass_fds=[writing],
             text=True,

@@ -119,5 +119,15 @@ def test_a_host_that_cannot_begin_a_run_alone_says_nothing_of_the_picture(
         time.sleep(0.05)
 
 
+def test_a_run_alone_begins_in_any_directory(fleet: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A module there that has the name of one of ours is not ours."""
+    asset = suspect(fleet)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "core.py").touch()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    fleet.derive(asset.blob.sha256)
+    assert {one.state for one in fleet.variants(asset).values()} == {VariantState.READY}
+
+
 def _refuse(*_: object, **__: object) -> None:
     raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
