@@ -42,9 +42,6 @@ class Body:
         """Only a real file has one; `io.UnsupportedOperation` or AttributeError make the server read instead."""
         return self._file.fileno()
 
-    def tell(self) -> int:
-        return self._file.tell()
-
     def close(self) -> None:
         self._opened.close()
 
