@@ -39,7 +39,7 @@ VICTIMS: dict[str, Victims] = {
 
 @pytest.mark.parametrize("victims", VICTIMS.values(), ids=[name.replace(" ", "-") for name in VICTIMS])
 def test_a_killed_process_is_replaced_and_nothing_is_lost(stack: Stack, victims: Victims) -> None:
-    stack.until(lambda: victims(stack), 20, "there is somebody to kill")
+    stack.until(lambda: victims(stack), 20, "there is a process to kill")
     with CarefulClients(stack, f"kill-{len(stack.history.uploads)}") as clients:
         clients.flows()
         doomed = victims(stack)
@@ -48,7 +48,7 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(stack: Stack, victims:
                 os.kill(pid, signal.SIGKILL)
         stack.until(lambda: all(map(is_gone, doomed)), 10, f"{doomed} are gone")
         clients.flows()
-        stack.until(lambda: set(victims(stack)) - set(doomed), 20, "somebody takes the place")
+        stack.until(lambda: set(victims(stack)) - set(doomed), 20, "another process takes the place")
     stack.check()
 
 
@@ -142,7 +142,7 @@ def test_a_killed_supervisor_leaves_nobody_and_a_start_finds_everything(stack: S
     everybody = stack.descendants()
     os.kill(stack.process.pid, signal.SIGKILL)
     stack.process.wait(10)
-    stack.until(lambda: all(map(is_gone, everybody)), 10, "nobody is left")
+    stack.until(lambda: all(map(is_gone, everybody)), 10, "no process is left")
     stack.start()
     stack.check()
     for number, told in enumerate(waiting):

@@ -1,4 +1,4 @@
-"""Acts of a small world, done side by side, and what must hold whatever came of them."""
+"""Acts of a small world, done side by side, and what must hold after them."""
 
 from __future__ import annotations
 

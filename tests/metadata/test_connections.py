@@ -80,7 +80,7 @@ def test_an_error_rolls_back_and_leaves_the_connection_as_it_was(database: Datab
 
 
 def test_nothing_of_a_transaction_stays_with_its_connection(database_url: str, query: Query) -> None:
-    """Whoever uses the connection next, as behind a pooler, finds it as the server made it."""
+    """The next client of the connection, as behind a pooler, finds it as the server made it."""
     database = Database(database_url, deadline_seconds=10, pool_size=1)
     with database._ensure_own().engine.connect() as bare:
         names = ("statement_timeout", "idle_in_transaction_session_timeout", "TimeZone", "search_path")

@@ -119,7 +119,7 @@ def test_none_left_is_said_in_time_and_opens_no_breaker(crowded_url: str, query:
 def test_who_is_turned_away_heard_an_answer(
     crowded_url: str, change: dict[str, str], query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the server says, and in a language that we know no word of: it is not silent."""
+    """The server may say anything, and in a language that we know no word of: it is not silent."""
     monkeypatch.setattr(errors, "_CROWDED", ())
     query(f"ALTER ROLE {ROLE} CONNECTION LIMIT 0")
     database = Database(urlunsplit(urlsplit(crowded_url)._replace(**change)), deadline_seconds=10)

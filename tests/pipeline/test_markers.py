@@ -129,7 +129,7 @@ def test_a_migration_marks_a_store_in_which_it_finds_what_the_rows_say(line: Lin
 
 
 def test_a_migration_marks_no_store_that_lacks_any_of_them(line: Line) -> None:
-    """Nor one that is not mounted, nor somebody else's."""
+    """Nor one that is not mounted, nor another installation's."""
     asset, _ = brought(line, 0), brought(line, 1)
     unmarked(line)
     [replica] = line.services.metadata.blobs.replicas(asset.blob.sha256)

@@ -83,7 +83,7 @@ class Host:
 
 
 def refused(line: Line, asset: Asset, place: Place) -> None:
-    """Whatever this process does now, nothing of what is there is believed, nothing is put there, an upload waits."""
+    """This process believes nothing of what is there and puts nothing there, for all that it does; an upload waits."""
     before = place.holdings()
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
